@@ -1,0 +1,143 @@
+"""The decoder: causal convolutions over the words, an attention hierarchy over the regions, the additive head.
+
+Notation: B images, M captions (M = B x N, those of one image adjacent), T words, R regions (an
+H x W grid), L layers, D width, V vocabulary, k kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+
+from captioner.attention import FORMS, Depth, Memory
+from captioner.head import RegionWordHead
+from captioner.vocabulary import PAD
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The size and form of the decoder."""
+
+    width: int = field(default=384, metadata={"help": "size of word and region states"})
+    layers: int = field(default=4, metadata={"help": "causal convolutions, each followed by a look at the regions"})
+    kernel: int = field(default=3, metadata={"help": "words a layer sees: the one at hand and those before it"})
+    attention: Literal["gated", "pyramid", "none"] = field(
+        default="pyramid", metadata={"help": "how a layer's attention reaches the next"}
+    )
+    dropout: float = field(default=0.3, metadata={"help": "share of states dropped in training"})
+    feature_dropout: float = field(
+        default=0.3, metadata={"help": "share of the encoder's features dropped in training"}
+    )
+
+
+@dataclass(frozen=True)
+class Regions:
+    """A batch of photographs, ready to be asked: all that depends on the photographs alone."""
+
+    layers: Memory
+    keys: torch.Tensor  # (B, R, D), of the region-word head
+    values: torch.Tensor  # (B, R, D)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The outcome of one pass over T positions of M captions."""
+
+    logits: torch.Tensor  # (M, T, V)
+    language: torch.Tensor  # (M, T, D), the language states
+    alpha: torch.Tensor  # (M, T, R), the head's attention
+    layer_maps: list[torch.Tensor]  # of each layer that attends, (M, T, R') on its own grid
+
+
+# The last k - 1 inputs of each layer's convolution, (M, k - 1, D) a layer.
+State = list[torch.Tensor]
+
+
+class CausalConvolution(nn.Module):
+    """A gated linear unit over the last k inputs (Dauphin et al. 2017); the first inputs have zeros before them."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.kernel = kernel
+        self.norm = nn.LayerNorm(width)
+        # A convolution written as a linear map of the window: one matrix product for a whole caption and for one word.
+        self.window = nn.Linear(kernel * width, 2 * width)
+
+    def forward(
+        self, x: torch.Tensor, past: torch.Tensor, gate: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(M, T, D) with the ``past`` (M, k - 1, D) before it to (M, T, D) and the past of the next word.
+
+        ``gate`` (M, T, D) is added to the convolution's own gate before the sigmoid.
+        """
+        words = x.shape[1]
+        series = torch.cat([past, self.norm(x)], 1)  # (M, k - 1 + T, D)
+        windows = torch.cat([series[:, offset : offset + words] for offset in range(self.kernel)], -1)
+        value, own_gate = self.window(windows).chunk(2, -1)
+        return value * torch.sigmoid(own_gate if gate is None else own_gate + gate), series[:, words:]
+
+
+class Decoder(nn.Module):
+    """Region features and the words so far to the next word, for all positions at once or one after the other.
+
+    Raises ``ValueError`` for a form of attention that does not exist.
+    """
+
+    def __init__(self, config: DecoderConfig, *, channels: int, grid: tuple[int, int], vocabulary: int):
+        super().__init__()
+        if config.attention not in FORMS:
+            raise ValueError(f"No attention {config.attention!r}; choose one of {', '.join(FORMS)}.")
+        self.config, self.grid = config, grid
+        width, regions = config.width, grid[0] * grid[1]
+        self.project = nn.Sequential(
+            nn.Dropout(config.feature_dropout), nn.Linear(channels, width), nn.LayerNorm(width)
+        )
+        self.position = nn.Parameter(torch.randn(regions, width) * 0.02)
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PAD)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.hierarchy = FORMS[config.attention](width, config.layers, grid)
+        self.convolutions = nn.ModuleList(CausalConvolution(width, config.kernel) for _ in range(config.layers))
+        self.contexts = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = RegionWordHead(width, self.embedding, config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def look(self, features: torch.Tensor) -> Regions:
+        """Encoder features (B, R, C) to regions; done once per photograph."""
+        regions = self.dropout(self.project(features) + self.position)  # (B, R, D)
+        return Regions(self.hierarchy.memory(regions), *self.head.memory(regions))
+
+    def start(self, captions: int) -> State:
+        """The state before the first word of M captions."""
+        weight = self.embedding.weight
+        return [
+            weight.new_zeros(captions, self.config.kernel - 1, self.config.width) for _ in range(self.config.layers)
+        ]
+
+    def forward(self, words: torch.Tensor, regions: Regions, state: State | None = None) -> tuple[Decoded, State]:
+        """Words (M, T), of which M / B belong to each photograph, to the outcome and the state after them.
+
+        Without a state the words begin the caption. Position t depends on words 0..t alone, so
+        that T words at once and T calls with one word each give the same logits.
+        """
+        state = self.start(len(words)) if state is None else state
+        x = self.dropout(self.embedding(words) * math.sqrt(self.config.width))  # (M, T, D)
+        depth, maps, after = Depth(), [], []
+        for layer, convolution in enumerate(self.convolutions):
+            gate, depth = self.hierarchy.gate(layer, x, depth)
+            y, past = convolution(x, state[layer], gate)
+            after.append(past)
+            x = x + self.dropout(y)
+            weights, depth = self.hierarchy.look(layer, x, regions.layers, depth)
+            if weights is not None:
+                maps.append(weights)
+                x = x + self.dropout(self.contexts[layer](depth.context))
+        logits, language, alpha = self.head(self.norm(x), (regions.keys, regions.values), depth.scores)
+        return Decoded(logits, language, alpha, maps), after

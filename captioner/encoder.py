@@ -1,0 +1,84 @@
+"""The encoder: a torchvision ResNet without pooling and classifier, photograph to region grid."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which ResNet, and in which of its two published arrangements."""
+
+    name: str = field(default="resnet50", metadata={"help": "any torchvision ResNet"})
+    # The weights fit just one of the two, and no shape tells which.
+    stride_in: Literal["conv1", "conv2"] = field(
+        default="conv1",
+        metadata={"help": "convolution with a bottleneck's stride: conv1 (He et al. 2015) or conv2 (torchvision's)"},
+    )
+
+
+class Encoder(nn.Module):
+    """Images (B, 3, S, S) to features (B, C, H, W), H = W = S / 32.
+
+    Parameter names are torchvision's, so that its ImageNet weights fit. Batch-norm statistics
+    stay frozen in training too: batches here are small and the statistics of ImageNet are good.
+
+    Raises ``ValueError`` for a name that is no torchvision ResNet.
+    """
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        names = [name for name in torchvision.models.list_models(torchvision.models) if "resne" in name]
+        if config.name not in names:
+            raise ValueError(f"No encoder {config.name!r}; choose one of {', '.join(names)}.")
+        if config.stride_in not in ("conv1", "conv2"):
+            raise ValueError(f"stride_in is 'conv1' or 'conv2', not {config.stride_in!r}.")
+        self.config = config
+        resnet = torchvision.models.get_model(config.name, weights=None)
+        self.channels = resnet.fc.in_features
+        self.body = nn.Sequential(
+            OrderedDict((name, part) for name, part in resnet.named_children() if name not in ("avgpool", "fc"))
+        )
+        # Faster on CPUs, and no slower on GPUs.
+        self.body.to(memory_format=torch.channels_last)
+        if config.stride_in == "conv1":
+            self._move_strides_to_conv1()
+
+    def _move_strides_to_conv1(self) -> None:
+        for block in self.body.modules():
+            if isinstance(block, torchvision.models.resnet.Bottleneck):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images.contiguous(memory_format=torch.channels_last))
+
+    def train(self, mode: bool = True) -> Encoder:
+        super().train(mode)
+        for module in self.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def load_imagenet_weights(self, source: Path | str) -> None:
+        """Load ImageNet weights: a safetensors file with torchvision's names, or ``"torchvision"`` to download them.
+
+        Raises ``ValueError`` when the tensors do not fit this encoder.
+        """
+        if str(source) == "torchvision":
+            url = torchvision.models.get_model_weights(self.config.name).IMAGENET1K_V1.url
+            loaded = torch.hub.load_state_dict_from_url(url, weights_only=True, check_hash=True)
+        else:
+            loaded = load_file(source)
+        weights = {name: tensor.float() for name, tensor in loaded.items() if not name.startswith("fc.")}
+        missing, unexpected = self.body.load_state_dict(weights, strict=False)
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if missing or unexpected:
+            raise ValueError(f"{source} does not fit this encoder: missing {missing[:3]}, unexpected {unexpected[:3]}.")

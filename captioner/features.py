@@ -1,0 +1,72 @@
+"""Encoder features kept on disk: a frozen encoder sees each photograph once, however many epochs follow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from tqdm import tqdm
+
+from captioner.encoder import Encoder
+from captioner.photographs import Preprocessing, open_photograph
+
+# Features are written in chunks, and the count of finished rows after each: a killed run continues from there.
+_CHUNK = 32
+
+
+def cached_features(
+    paths: Sequence[Path],
+    encoder: Encoder,
+    preprocessing: Preprocessing,
+    folder: Path,
+    *,
+    flipped: bool = False,
+    label: str = "features",
+) -> np.ndarray:
+    """Region features (N, R, C) in float16 of the photographs, or of their mirror images, as a read-only memory map.
+
+    The file name is a digest of everything the features depend on, so a stale cache is never read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = preprocessing.image_size // 32
+    shape = (len(paths), grid * grid, encoder.channels)
+    file = folder / f"{label}-{_digest(paths, encoder, preprocessing, flipped)}.npy"
+    if not file.exists():
+        _write(file, shape, paths, encoder, preprocessing, flipped, label)
+    return np.load(file, mmap_mode="r")
+
+
+def _write(file, shape, paths, encoder, preprocessing, flipped, label) -> None:
+    partial, progress = file.with_suffix(".partial"), file.with_suffix(".progress")
+    done = int(progress.read_text()) if progress.exists() and partial.exists() else 0
+    rows = np.lib.format.open_memmap(partial, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
+    device = next(encoder.parameters()).device
+    encoder.eval()
+    with tqdm(total=len(paths), initial=done, desc=f"encoding {label}", unit="photo") as bar:
+        for start in range(done, len(paths), _CHUNK):
+            chunk = paths[start : start + _CHUNK]
+            images = torch.stack([preprocessing(open_photograph(path)) for path in chunk])
+            if flipped:
+                images = images.flip(-1)
+            with torch.inference_mode():
+                features = encoder(images.to(device)).flatten(2).transpose(1, 2)
+            rows[start : start + len(chunk)] = features.half().cpu().numpy()
+            rows.flush()
+            progress.write_text(str(start + len(chunk)))
+            bar.update(len(chunk))
+    os.replace(partial, file)
+    progress.unlink(missing_ok=True)
+
+
+def _digest(paths, encoder, preprocessing, flipped) -> str:
+    weights = save({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()})
+    files = [(path.name, path.stat().st_size) for path in paths]
+    described = json.dumps([asdict(encoder.config), asdict(preprocessing), flipped, files])
+    return hashlib.sha256(weights + described.encode()).hexdigest()[:16]

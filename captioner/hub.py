@@ -1,0 +1,187 @@
+"""Models on disk and on the Hub: ``config.json`` beside ``model.safetensors``, never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from captioner.decoder import DecoderConfig
+from captioner.encoder import EncoderConfig
+from captioner.model import CaptionModel, ModelConfig
+from captioner.photographs import Preprocessing
+from captioner.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
+HUB_SECONDS = 5.0  # how long the Hub may take to answer before it counts as unreachable
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded; the message says what is wrong with which file."""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network with all that belongs to it."""
+
+    model: CaptionModel
+    vocabulary: Vocabulary
+    about: dict[str, Any] = field(default_factory=dict)  # training data, licence, recipe, scores
+
+
+def save_model(folder: Path | str, saved: SavedModel) -> None:
+    """Write ``config.json`` and ``model.safetensors`` (matrices in float16), each file whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = saved.model.config
+    described = {
+        "format_version": FORMAT_VERSION,
+        "encoder": asdict(config.encoder),
+        "decoder": asdict(config.decoder),
+        "preprocessing": asdict(config.preprocessing),
+        "grid": list(config.grid),
+        "about": saved.about,
+        "vocabulary": list(saved.vocabulary.words),
+    }
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
+        for name, tensor in saved.model.state_dict().items()
+        if name != _TIED
+    }
+    replace_file(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    replace_file(folder / CONFIG_FILE, lambda path: path.write_text(json.dumps(described, indent=1) + "\n"))
+
+
+# The head's embedding is the decoder's: one tensor, stored once.
+_TIED = "decoder.head.embedding.weight"
+
+
+def load_model(folder: Path | str) -> SavedModel:
+    """Read what ``save_model`` wrote, in float32 on the CPU, ready to be asked (``eval``).
+
+    Raises ``ModelError`` for a missing or broken file, another format version, unknown settings
+    or tensors that do not fit the settings.
+    """
+    folder = Path(folder)
+    try:
+        described = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} holds no {CONFIG_FILE}; it is no model folder.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / CONFIG_FILE} is not readable JSON: {error}.") from error
+    config, vocabulary = _read_config(described, folder / CONFIG_FILE)
+    model = CaptionModel(config, vocabulary=len(vocabulary))
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} holds no {WEIGHTS_FILE}.") from error
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / WEIGHTS_FILE} is damaged: {error}. Fetch or save it again.") from error
+    expected = model.state_dict()
+    wrong = sorted((expected.keys() - {_TIED}) ^ weights.keys())
+    wrong += sorted(n for n in weights.keys() & expected.keys() if weights[n].shape != expected[n].shape)
+    if wrong:
+        raise ModelError(
+            f"{folder / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: "
+            f"{len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}."
+        )
+    model.load_state_dict(weights, strict=False)
+    return SavedModel(model.eval(), vocabulary, described.get("about", {}))
+
+
+def _read_config(described: Any, file: Path) -> tuple[ModelConfig, Vocabulary]:
+    if not isinstance(described, dict):
+        raise ModelError(f"{file} must be a JSON object.")
+    version = described.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(f"{file} has format version {version!r}; this program reads {FORMAT_VERSION}.")
+    try:
+        preprocessing = {key: tuple(v) if isinstance(v, list) else v for key, v in described["preprocessing"].items()}
+        config = ModelConfig(
+            encoder=_strict(EncoderConfig, described["encoder"]),
+            decoder=_strict(DecoderConfig, described["decoder"]),
+            preprocessing=_strict(Preprocessing, preprocessing),
+        )
+        return config, Vocabulary(described["vocabulary"])
+    except KeyError as error:
+        raise ModelError(f"{file} lacks {error.args[0]!r}.") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def _strict(kind: type, values: dict[str, Any]) -> Any:
+    """A config dataclass from a dict; unknown keys are refused, since they would change what the weights mean."""
+    unknown = sorted(values.keys() - {known.name for known in fields(kind)})
+    if unknown:
+        raise ValueError(f"unknown settings {', '.join(unknown)} for {kind.__name__}")
+    return kind(**values)
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """Where a model lies on this machine."""
+
+    folder: Path
+    name: str
+    notice: str | None = None
+
+
+def find_model(model: str | os.PathLike | None = None) -> FoundModel:
+    """Turn a Hub repo id, a folder or None (``CAPTIONER_MODEL``, else the bundled model) into a folder.
+
+    A Hub that cannot be reached is answered within seconds: with the copy fetched earlier, else
+    with the bundled model, and a notice either way. Raises ``ModelError`` where there is no such model.
+    """
+    model = model or os.environ.get("CAPTIONER_MODEL") or BUNDLED
+    if Path(model).is_dir():
+        name = "bundled model" if Path(model) == BUNDLED else str(model)
+        return FoundModel(Path(model), name)
+    try:
+        validate_repo_id(str(model))
+        if "/" not in str(model):
+            raise HFValidationError
+    except HFValidationError as error:
+        raise ModelError(f"There is no folder {model}, and it is no Hub id like user/name.") from error
+    return _from_hub(str(model))
+
+
+def _from_hub(repo: str) -> FoundModel:
+    files = {"allow_patterns": [CONFIG_FILE, WEIGHTS_FILE]}
+    try:
+        # One quick question first: the download itself would retry for over 20 s where there is no network.
+        revision = HfApi().model_info(repo, timeout=HUB_SECONDS).sha
+        return FoundModel(Path(snapshot_download(repo, revision=revision, **files)), repo)
+    except GatedRepoError as error:
+        raise ModelError(f"{repo} is gated: ask for access on the Hub, then log in with `hf auth login`.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
+        ) from error
+    except (OSError, HTTPError) as error:  # HTTPError: of whichever client huggingface_hub is built on
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    try:
+        folder = Path(snapshot_download(repo, local_files_only=True, **files))
+        if (folder / WEIGHTS_FILE).exists():
+            return FoundModel(folder, repo, f"The Hub cannot be reached; {repo} is the copy fetched earlier.")
+    except OSError:
+        pass  # nothing of it is on this machine
+    return FoundModel(
+        BUNDLED, "bundled model", f"{repo} could not be fetched from the Hub ({reason}). The bundled model is used."
+    )
+
+
+def replace_file(path: Path, write) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in its place in one step."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    os.replace(partial, path)

@@ -1,0 +1,45 @@
+"""The whole network: encoder and decoder, built from one configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from captioner.decoder import Decoder, DecoderConfig, Regions
+from captioner.encoder import Encoder, EncoderConfig
+from captioner.photographs import Preprocessing
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that is needed to build the network, the vocabulary aside."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Regions (H, W): a ResNet halves the side five times."""
+        side = -(-self.preprocessing.image_size // 32)
+        return side, side
+
+
+class CaptionModel(nn.Module):
+    """CNN encoder, attention hierarchy, causal-convolution decoder and additive head (arXiv 2407.09556)."""
+
+    def __init__(self, config: ModelConfig, *, vocabulary: int):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.decoder = Decoder(config.decoder, channels=self.encoder.channels, grid=config.grid, vocabulary=vocabulary)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Preprocessed images (B, 3, S, S) to region features (B, R, C), row by row."""
+        return self.encoder(images).flatten(2).transpose(1, 2)
+
+    def look(self, images: torch.Tensor) -> Regions:
+        """Preprocessed images (B, 3, S, S) to regions that captions can be asked of."""
+        return self.decoder.look(self.encode(images))

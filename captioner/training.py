@@ -1,0 +1,340 @@
+"""Training on cached features: teacher forcing, weight averaging, checkpoints that continue the same run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from tqdm import tqdm
+
+from captioner.data import CaptionedPhotograph, of_split, read_karpathy
+from captioner.decoder import Decoder
+from captioner.features import cached_features
+from captioner.generation import GenerationConfig, beam_search
+from captioner.hub import SavedModel, load_model, replace_file, save_model
+from captioner.metrics import CiderD, score_captions
+from captioner.model import CaptionModel, ModelConfig
+from captioner.vocabulary import END, PAD, START, Vocabulary, sentence
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the decoder is trained; the defaults made the bundled model."""
+
+    epochs: int = field(default=20, metadata={"help": "passes over the training photographs"})
+    batch: int = field(default=32, metadata={"help": "photographs a step, each with several captions"})
+    captions: int = field(default=5, metadata={"help": "captions of each photograph in a step"})
+    learning_rate: float = field(default=8e-4, metadata={"help": "peak learning rate of AdamW"})
+    warm_up: float = field(default=0.05, metadata={"help": "share of the steps in which the rate rises"})
+    weight_decay: float = field(default=0.01, metadata={"help": "decay of matrices, AdamW"})
+    label_smoothing: float = field(default=0.1, metadata={"help": "probability spread over all words"})
+    averaging: float = field(default=0.998, metadata={"help": "decay a step of the averaged weights, which are saved"})
+    clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
+    flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
+    least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
+    longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
+    checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
+    seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
+
+
+class Examples:
+    """Photographs as features with their captions as ids, in batches that depend on seed and epoch alone."""
+
+    def __init__(
+        self,
+        records: list[CaptionedPhotograph],
+        vocabulary: Vocabulary,
+        features: list[np.ndarray],  # (N, R, C) of the photographs, then, if wanted, of their mirror images
+        config: TrainingConfig,
+    ):
+        self.features, self.config = features, config
+        self.captions = [[vocabulary.encode(words) for words in record.tokens] for record in records]
+        self.mirrored = np.arange(len(vocabulary))
+        left, right = vocabulary.encode(["left", "right"])
+        self.mirrored[[left, right]] = right, left
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; the last batch may be smaller."""
+        return math.ceil(len(self.captions) / self.config.batch)
+
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Batches of features (B, R, C), input words (M, T) and target words (M, T), M = B x captions."""
+        random = np.random.default_rng([self.config.seed, number])
+        order = self._order(random)
+        views = random.integers(len(self.features), size=len(order))
+        chosen = [self._choose(len(captions), random) for captions in self.captions]
+        for start in range(skip * self.config.batch, len(order), self.config.batch):
+            rows = order[start : start + self.config.batch]
+            features = np.stack([self.features[views[row]][row] for row in rows])
+            words = [self._caption(row, index, views[row]) for row in rows for index in chosen[row]]
+            yield torch.from_numpy(features), *_pad(words, self.config.longest)
+
+    def _order(self, random: np.random.Generator) -> np.ndarray:
+        """A random order in which the photographs of a batch have captions of like length: less padding, same epoch."""
+        batch = self.config.batch
+        order = random.permutation(len(self.captions))
+        longest = np.array([max(map(len, captions)) for captions in self.captions])
+        pools = [order[start : start + 16 * batch] for start in range(0, len(order), 16 * batch)]
+        pools = [pool[np.argsort(longest[pool], kind="stable")] for pool in pools]
+        batches = [pool[start : start + batch] for pool in pools for start in range(0, len(pool), batch)]
+        # A resumed epoch skips whole batches, so the one that is not full stays last.
+        full, rest = batches[:-1], batches[-1:]
+        random.shuffle(full)
+        return np.concatenate(full + rest)
+
+    def _choose(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Which captions of a photograph take part: different ones as long as there are enough."""
+        rounds = -(-self.config.captions // count)
+        return np.concatenate([random.permutation(count) for _ in range(rounds)])[: self.config.captions]
+
+    def _caption(self, row: int, index: int, view: int) -> list[int]:
+        words = self.captions[row][index]
+        return self.mirrored[words].tolist() if view else words
+
+
+def _pad(captions: list[list[int]], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions to inputs (start first) and targets (end last), padded; a longer caption is cut and has no end."""
+    length = min(longest, max(map(len, captions))) + 1
+    inputs, targets = torch.full((2, len(captions), length), PAD)
+    for row, words in enumerate(captions):
+        inputs[row, : len(words) + 1] = torch.tensor([START, *words])[:length]
+        targets[row, : len(words) + 1] = torch.tensor([*words, END])[:length]
+    return inputs, targets
+
+
+def caption_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Mean cross-entropy of logits (M, T, V) against target words (M, T), padding left out."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing)
+
+
+def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warm = max(1, round(config.warm_up * steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class Progress:
+    """The state of a run: the decoder in training, its average, the optimiser and counters, in one atomic file."""
+
+    FILE = "state.safetensors"
+
+    def __init__(self, averaged: Decoder, config: TrainingConfig):
+        self.averaged, self.config = averaged.eval(), config
+        self.decoder = decoder = copy.deepcopy(averaged)
+        matrices = [p for p in decoder.parameters() if p.ndim > 1]
+        vectors = [p for p in decoder.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+        self.counters = {"step": 0, "loss": 0.0, "words": 0, "best": -1.0}
+
+    def update(self, loss: torch.Tensor, rate: float) -> None:
+        """One step of the optimiser, and of the average behind it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.decoder.parameters(), self.config.clip)
+        self.optimizer.step()
+        step = self.counters["step"] = self.counters["step"] + 1
+        decay = min(self.config.averaging, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.decoder.parameters()), 1 - decay)
+
+    def save(self, folder: Path) -> None:
+        tensors = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
+        tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        # Tied weights share storage, which safetensors refuses.
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        metadata = {"counters": json.dumps(self.counters), "config": json.dumps(asdict(self.config))}
+        replace_file(folder / self.FILE, lambda path: save_file(tensors, path, metadata=metadata))
+
+    def load(self, folder: Path) -> None:
+        """Continue from ``folder``. Raises ``ValueError`` where that run had other settings."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"decoder": {}, "averaged": {}, "optimizer": {}}
+        with safe_open(folder / self.FILE, framework="pt") as file:
+            metadata = file.metadata()
+            for name in file.keys():  # noqa: SIM118, the file is no mapping
+                part, rest = name.split(".", 1)
+                parts[part][rest] = file.get_tensor(name)
+        before, now = json.loads(metadata["config"]), asdict(self.config)
+        changed = [name for name in now if before.get(name) != now[name] and name != "checkpoint_seconds"]
+        if changed:
+            raise ValueError(f"The run to continue has other settings: {', '.join(changed)}. Give the same ones.")
+        self.decoder.load_state_dict(parts["decoder"])
+        self.averaged.load_state_dict(parts["averaged"])
+        state = self.optimizer.state_dict()
+        for name, tensor in parts["optimizer"].items():
+            index, moment = name.split(".")
+            state["state"].setdefault(int(index), {})[moment] = tensor
+        self.optimizer.load_state_dict(state)
+        self.counters = json.loads(metadata["counters"])
+
+
+class Validation:
+    """Captions of the validation photographs and their scores, from cached features."""
+
+    def __init__(self, records: list[CaptionedPhotograph], vocabulary: Vocabulary, features: np.ndarray):
+        self.records, self.vocabulary, self.features = records, vocabulary, features
+        # On the data's own words: fast, and close enough to choose by. The final figures use the reference tokeniser.
+        self.cider = CiderD([record.tokens for record in records])
+
+    def captions(self, decoder: Decoder, generation: GenerationConfig) -> list[list[str]]:
+        """The words of one caption a photograph."""
+        decoder.eval()
+        device = decoder.position.device
+        said = []
+        for start in range(0, len(self.records), 100):
+            features = torch.tensor(self.features[start : start + 100]).to(device).float()
+            with torch.no_grad():
+                found = beam_search(decoder, decoder.look(features), generation)
+            said += [self.vocabulary.decode(best[0].words) for best in found]
+        return said
+
+    def greedy_cider(self, decoder: Decoder) -> float:
+        """Percent-scale CIDEr-D of the greedy captions."""
+        return float(self.cider.score(self.captions(decoder, GenerationConfig(beam_size=1))).mean())
+
+    def scores(self, decoder: Decoder, generation: GenerationConfig) -> dict[str, float]:
+        """BLEU, ROUGE-L and CIDEr-D of the beam's captions."""
+        said = [sentence(words) for words in self.captions(decoder, generation)]
+        return score_captions(said, [record.raw for record in self.records])
+
+
+def train(
+    data: Path,
+    output: Path,
+    encoder_weights: Path | str,
+    *,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    cache: Path,
+    about: dict,
+    device: torch.device,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train a captioner on the split ``train`` and keep the averaged weights best on ``val``.
+
+    ``output`` becomes a model folder (``config.json``, ``model.safetensors``) with ``log.jsonl``
+    (a line an epoch) and ``state.safetensors`` (to continue from) beside it.
+
+    Raises ``DataError`` for unusable data, ``FileExistsError`` where a run is there and ``resume``
+    is not asked for, ``FileNotFoundError`` where it is asked for and nothing is there.
+    """
+    if (output / Progress.FILE).exists() != resume:
+        problem = FileNotFoundError if resume else FileExistsError
+        raise problem(f"{output} holds {'no' if resume else 'a'} run; {'leave out' if resume else 'give'} --resume.")
+    output.mkdir(parents=True, exist_ok=True)
+    records = read_karpathy(data)
+    training, validation = of_split(records, "train"), of_split(records, "val")
+    vocabulary = Vocabulary.of((w for r in training for w in r.tokens), least_count=config.least_count)
+    torch.manual_seed(config.seed)
+    model = CaptionModel(model_config, vocabulary=len(vocabulary))
+    model.encoder.load_imagenet_weights(encoder_weights)
+    model.to(device)
+
+    def features(part: list[CaptionedPhotograph], label: str, flipped: bool = False) -> np.ndarray:
+        paths = [record.path for record in part]
+        return cached_features(paths, model.encoder, model_config.preprocessing, cache, flipped=flipped, label=label)
+
+    views = [features(training, "train")]
+    if config.flip:
+        views.append(features(training, "train-flipped", flipped=True))
+    examples = Examples(training, vocabulary, views, config)
+    judge = Validation(validation, vocabulary, features(validation, "val"))
+    progress = Progress(model.decoder, config)
+    if resume:
+        progress.load(output)
+    say(
+        f"{len(training)} photographs, {len(vocabulary)} words, "
+        f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
+    )
+    _Loop(model, progress, examples, judge, vocabulary, about, output, say).run()
+
+
+class _Loop:
+    """Epochs of steps; after each epoch the averaged weights are judged, and saved when they are the best yet."""
+
+    def __init__(self, model, progress, examples, judge, vocabulary, about, output, say):
+        self.model, self.progress, self.examples, self.judge = model, progress, examples, judge
+        self.vocabulary, self.about, self.output, self.say = vocabulary, about, output, say
+        self.config: TrainingConfig = progress.config
+
+    def run(self) -> None:
+        steps = self.examples.steps * self.config.epochs
+        done = self.progress.counters["step"]
+        with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.05) as bar:
+            for epoch in range(done // self.examples.steps, self.config.epochs):
+                self._epoch(epoch, steps, bar)
+                self._judge(epoch)
+        self._finish()
+
+    def _epoch(self, epoch: int, steps: int, bar: tqdm) -> None:
+        counters, decoder = self.progress.counters, self.progress.decoder.train()
+        device = decoder.position.device
+        saved = time.monotonic()
+        for features, inputs, targets in self.examples.epoch(epoch, skip=counters["step"] % self.examples.steps):
+            # Dropout depends on the step alone, so that a continued run is the same run.
+            torch.manual_seed(self.config.seed + counters["step"])
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                decoded, _ = decoder(inputs.to(device), decoder.look(features.to(device).float()))
+                loss = caption_loss(decoded.logits.float(), targets.to(device), self.config.label_smoothing)
+            self.progress.update(loss, learning_rate_at(counters["step"], steps, self.config))
+            words = int((targets != PAD).sum())
+            counters["loss"] += loss.item() * words
+            counters["words"] += words
+            bar.update()
+            # At an epoch's end the state is saved once the epoch has been judged.
+            within = counters["step"] % self.examples.steps
+            if within and time.monotonic() - saved > self.config.checkpoint_seconds:
+                self.progress.save(self.output)
+                saved = time.monotonic()
+
+    def _judge(self, epoch: int) -> None:
+        counters = self.progress.counters
+        cider = self.judge.greedy_cider(self.model.decoder)
+        line = {
+            "epoch": epoch + 1,
+            "step": counters["step"],
+            "loss": round(counters["loss"] / counters["words"], 4),
+            "val_cider_greedy": round(cider, 2),
+            "time": round(time.time(), 1),
+        }
+        with (self.output / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        self.say(f"epoch {line['epoch']}: loss {line['loss']}, val CIDEr (greedy) {line['val_cider_greedy']}")
+        counters |= {"loss": 0.0, "words": 0}
+        if cider > counters["best"]:
+            counters["best"] = cider
+            self._save({"epoch": line["epoch"], "val_cider_greedy": line["val_cider_greedy"]})
+        self.progress.save(self.output)
+
+    def _save(self, chosen: dict) -> None:
+        about = self.about | {"training": asdict(self.config), "chosen": chosen}
+        save_model(self.output, SavedModel(self.model, self.vocabulary, about))
+
+    def _finish(self) -> None:
+        """Write the scores of the weights that were kept into their ``config.json``."""
+        saved = load_model(self.output)
+        saved.model.to(self.progress.decoder.position.device)
+        generation = GenerationConfig()
+        scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model.decoder, generation).items()}
+        about = saved.about | {"scores": {"split": "val", "beam": generation.beam_size} | scores}
+        save_model(self.output, replace(saved, about=about))
+        self.say(f"val, beam {generation.beam_size}: {', '.join(f'{name} {score}' for name, score in scores.items())}")

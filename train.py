@@ -1,0 +1,97 @@
+"""Train a captioner: ``python train.py --data FOLDER --encoder-weights FILE --output runs/name``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+
+from captioner.data import DataError
+from captioner.decoder import DecoderConfig
+from captioner.encoder import EncoderConfig
+from captioner.model import ModelConfig
+from captioner.photographs import Preprocessing
+from captioner.training import TrainingConfig, train
+
+
+def _add_flags(parser: argparse.ArgumentParser, title: str, config: type, prefix: str = "") -> None:
+    """A flag for every field of a config dataclass, with its help, type and default."""
+    group, hints = parser.add_argument_group(title), get_type_hints(config)
+    for field in fields(config):
+        if "help" not in field.metadata:
+            continue
+        kind, flag = hints[field.name], f"--{prefix}{field.name}".replace("_", "-")
+        options: dict[str, Any] = {"default": field.default, "dest": f"{config.__name__}.{field.name}"}
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif get_origin(kind) is Literal:
+            options["choices"] = get_args(kind)
+        else:
+            options |= {"type": kind, "metavar": kind.__name__.upper()}
+        group.add_argument(flag, help=f"{field.metadata['help']} (default: %(default)s)", **options)
+
+
+def _read_flags(arguments: argparse.Namespace, config: type) -> Any:
+    """The config dataclass that ``_add_flags`` made flags for."""
+    start = f"{config.__name__}."
+    return config(**{key.removeprefix(start): value for key, value in vars(arguments).items() if key.startswith(start)})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train a captioner on photographs with captions (Karpathy layout).")
+    run = parser.add_argument_group("run")
+    run.add_argument("--data", type=Path, required=True, help="folder with dataset*.json and images/")
+    run.add_argument(
+        "--encoder-weights", required=True, help="ImageNet weights: a safetensors file, or 'torchvision' to download"
+    )
+    run.add_argument("--output", type=Path, required=True, help="folder for the model, the log and the checkpoint")
+    run.add_argument("--resume", action="store_true", help="continue the run in --output")
+    run.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for encoder features")
+    run.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    run.add_argument("--data-note", default="Flickr8k, split train", help="named on the model's card as its data")
+    run.add_argument(
+        "--licence-note",
+        default="Trained on Flickr photographs: for non-commercial research and education.",
+        help="kept with the model",
+    )
+    _add_flags(parser, "training", TrainingConfig)
+    _add_flags(parser, "decoder", DecoderConfig)
+    _add_flags(parser, "encoder", EncoderConfig, prefix="encoder-")
+    parser.add_argument("--image-size", type=int, default=Preprocessing.image_size, help="pixels a side")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        train(
+            arguments.data,
+            arguments.output,
+            arguments.encoder_weights,
+            model_config=ModelConfig(
+                _read_flags(arguments, EncoderConfig),
+                _read_flags(arguments, DecoderConfig),
+                Preprocessing(arguments.image_size),
+            ),
+            config=_read_flags(arguments, TrainingConfig),
+            cache=arguments.cache,
+            about={"data": arguments.data_note, "licence": arguments.licence_note},
+            device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            resume=arguments.resume,
+        )
+    except (DataError, OSError, ValueError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntrain.py: stopped; the same command with --resume continues.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
