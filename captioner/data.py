@@ -41,7 +41,7 @@ def read_karpathy(folder: Path | str) -> list[CaptionedPhotograph]:
             )
             for image in images
         ]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{found[0]} is not in the Karpathy layout: {error!r}.") from error
     absent = [record.path.name for record in records if not record.path.is_file()]
     if absent:

@@ -26,7 +26,7 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, S, S) to features (B, C, H, W), H = W = S / 32.
+    """Images (B, 3, S, S) to features (B, C, H, W), H = W = S / 32, rounded up.
 
     Parameter names are torchvision's, so that its ImageNet weights fit. Batch-norm statistics
     stay frozen in training too: batches here are small and the statistics of ImageNet are good.
@@ -78,7 +78,16 @@ class Encoder(nn.Module):
         else:
             loaded = load_file(source)
         weights = {name: tensor.float() for name, tensor in loaded.items() if not name.startswith("fc.")}
-        missing, unexpected = self.body.load_state_dict(weights, strict=False)
-        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if missing or unexpected:
-            raise ValueError(f"{source} does not fit this encoder: missing {missing[:3]}, unexpected {unexpected[:3]}.")
+        expected = self.body.state_dict()
+        misfits = [
+            name
+            for name in sorted(expected.keys() | weights.keys())
+            if not name.endswith("num_batches_tracked")  # a counter that frozen statistics leave unused
+            and getattr(weights.get(name), "shape", None) != getattr(expected.get(name), "shape", None)
+        ]
+        if misfits:
+            raise ValueError(
+                f"{source} does not fit {self.config.name}: "
+                f"{len(misfits)} tensors are missing, unknown or of another shape, first {misfits[0]}."
+            )
+        self.body.load_state_dict(weights, strict=False)

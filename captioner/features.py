@@ -35,29 +35,31 @@ def cached_features(
     The file name is a digest of everything the features depend on, so a stale cache is never read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    grid = preprocessing.image_size // 32
-    shape = (len(paths), grid * grid, encoder.channels)
     file = folder / f"{label}-{_digest(paths, encoder, preprocessing, flipped)}.npy"
     if not file.exists():
-        _write(file, shape, paths, encoder, preprocessing, flipped, label)
+        _write(file, paths, encoder, preprocessing, flipped, label)
     return np.load(file, mmap_mode="r")
 
 
-def _write(file, shape, paths, encoder, preprocessing, flipped, label) -> None:
-    partial, progress = file.with_suffix(".partial"), file.with_suffix(".progress")
-    done = int(progress.read_text()) if progress.exists() and partial.exists() else 0
-    rows = np.lib.format.open_memmap(partial, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
-    device = next(encoder.parameters()).device
+def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
+    device, side = next(encoder.parameters()).device, preprocessing.image_size
+
+    @torch.inference_mode()
+    def encode(images: torch.Tensor) -> np.ndarray:
+        return encoder(images.to(device)).flatten(2).transpose(1, 2).half().cpu().numpy()
+
     encoder.eval()
+    shape = (len(paths), *encode(torch.zeros(1, 3, side, side)).shape[1:])
+    partial, progress = file.with_suffix(".partial"), file.with_suffix(".progress")
+    done = int(progress.read_text() or 0) if progress.exists() and partial.exists() else 0
+    rows = np.lib.format.open_memmap(partial, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
     with tqdm(total=len(paths), initial=done, desc=f"encoding {label}", unit="photo") as bar:
         for start in range(done, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
             images = torch.stack([preprocessing(open_photograph(path)) for path in chunk])
             if flipped:
                 images = images.flip(-1)
-            with torch.inference_mode():
-                features = encoder(images.to(device)).flatten(2).transpose(1, 2)
-            rows[start : start + len(chunk)] = features.half().cpu().numpy()
+            rows[start : start + len(chunk)] = encode(images)
             rows.flush()
             progress.write_text(str(start + len(chunk)))
             bar.update(len(chunk))

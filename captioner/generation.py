@@ -66,15 +66,16 @@ class _Search:
 
     def run(self) -> list[list[Hypothesis]]:
         words, totals, logs, state = self._begin()
-        for length in range(len(self.prefix), self.config.max_words):
+        for length in range(len(self.prefix), self.config.max_words + 1):
             self._ban(logs, words)
+            if length == self.config.max_words:  # a caption this long can only end
+                logs[:, :, :END] = logs[:, :, END + 1 :] = -torch.inf
             words, totals, origin = self._advance(words, totals, logs)
-            if length + 1 == self.config.max_words or self._all_done():
+            if self._all_done():
                 break
             rows = (origin + torch.arange(self.photographs, device=self.device)[:, None] * self.lanes).flatten()
             state = [past[rows] for past in state]
             logs, state = self._step(words[:, :, -1:], state)
-        self._keep_unfinished(words, totals)
         return [self._rank(index) for index in range(self.photographs)]
 
     def _begin(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
@@ -95,6 +96,8 @@ class _Search:
 
     def _ban(self, logs: torch.Tensor, words: torch.Tensor) -> None:
         logs[:, :, _NEVER_SAID] = -torch.inf
+        if words.shape[-1] == 1:  # a caption has at least one word
+            logs[:, :, END] = -torch.inf
         if self.config.repeat_trigrams or words.shape[-1] < 3:
             return
         for photograph, lanes in enumerate(words.tolist()):
@@ -124,10 +127,10 @@ class _Search:
                 if word != END:
                     kept.append((total, lane, word))
                 elif rank < self.beam and len(self.finished[index]) < self.beam:
-                    self.finished[index].append(self._hypothesis(said[index][lane][1:], total, ended=True))
+                    self.finished[index].append(self._hypothesis(said[index][lane][1:], total))
             kept = kept[: self.beam] + [(-torch.inf, 0, END)] * (self.beam - len(kept))
             if greedy_word[index] == END and self.greedy[index] is None:
-                self.greedy[index] = self._hypothesis(said[index][self.beam][1:], greedy[index], ended=True)
+                self.greedy[index] = self._hypothesis(said[index][self.beam][1:], greedy[index])
             ended = self.greedy[index] is not None
             kept.append((-torch.inf if ended else greedy[index], self.beam, greedy_word[index]))
             new_totals.append([total for total, _, _ in kept])
@@ -138,24 +141,11 @@ class _Search:
         words = torch.cat([words, torch.tensor(new_words, device=self.device)[:, :, None]], -1)
         return words, torch.tensor(new_totals, device=self.device), origin
 
-    def _hypothesis(self, words: Sequence[int], total: float, *, ended: bool) -> Hypothesis:
-        return Hypothesis(tuple(words), total, total / (len(words) + ended) ** self.config.length_penalty)
+    def _hypothesis(self, words: Sequence[int], total: float) -> Hypothesis:
+        return Hypothesis(tuple(words), total, total / (len(words) + 1) ** self.config.length_penalty)
 
     def _all_done(self) -> bool:
         return all(len(f) >= self.beam and g is not None for f, g in zip(self.finished, self.greedy))
-
-    def _keep_unfinished(self, words: torch.Tensor, totals: torch.Tensor) -> None:
-        """Captions cut off at ``max_words`` count where nothing has ended."""
-        said, reached = words.tolist(), totals.tolist()
-        for index in range(self.photographs):
-            if self.greedy[index] is None:
-                self.greedy[index] = self._hypothesis(said[index][-1][1:], reached[index][-1], ended=False)
-            if not self.finished[index]:
-                self.finished[index] = [
-                    self._hypothesis(lane[1:], total, ended=False)
-                    for lane, total in zip(said[index][:-1], reached[index][:-1])
-                    if total > -torch.inf
-                ]
 
     def _rank(self, index: int) -> list[Hypothesis]:
         greedy = self.greedy[index]

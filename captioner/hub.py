@@ -80,7 +80,10 @@ def load_model(folder: Path | str) -> SavedModel:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder / CONFIG_FILE} is not readable JSON: {error}.") from error
     config, vocabulary = _read_config(described, folder / CONFIG_FILE)
-    model = CaptionModel(config, vocabulary=len(vocabulary))
+    try:
+        model = CaptionModel(config, vocabulary=len(vocabulary))
+    except (TypeError, ValueError, RuntimeError) as error:  # settings of the right name and a wrong value
+        raise ModelError(f"{folder / CONFIG_FILE}: {error}") from error
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
@@ -159,8 +162,9 @@ def _from_hub(repo: str) -> FoundModel:
     files = {"allow_patterns": [CONFIG_FILE, WEIGHTS_FILE]}
     try:
         # One quick question first: the download itself would retry for over 20 s where there is no network.
-        revision = HfApi().model_info(repo, timeout=HUB_SECONDS).sha
-        return FoundModel(Path(snapshot_download(repo, revision=revision, **files)), repo)
+        HfApi().model_info(repo, timeout=HUB_SECONDS)
+        # By branch, not by commit: else nothing remembers which copy is the latest when the Hub is away.
+        return FoundModel(Path(snapshot_download(repo, **files)), repo)
     except GatedRepoError as error:
         raise ModelError(f"{repo} is gated: ask for access on the Hub, then log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:
@@ -171,7 +175,7 @@ def _from_hub(repo: str) -> FoundModel:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
     try:
         folder = Path(snapshot_download(repo, local_files_only=True, **files))
-        if (folder / WEIGHTS_FILE).exists():
+        if all((folder / file).exists() for file in files["allow_patterns"]):
             return FoundModel(folder, repo, f"The Hub cannot be reached; {repo} is the copy fetched earlier.")
     except OSError:
         pass  # nothing of it is on this machine

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 1600
@@ -61,16 +61,15 @@ def open_photograph(source: PhotographSource) -> Image.Image:
     else:
         image = _open_file(source)
     _check_size(image)
-    # A JPEG decodes straight to a smaller size: memory and time follow what is kept, not what was sent.
-    image.draft(None, (MAX_SIDE, MAX_SIDE))
+    if image is not source:
+        # A JPEG decodes straight to a smaller size: memory and time follow what is kept, not what was sent.
+        image.draft(None, (MAX_SIDE, MAX_SIDE))
     try:
         image.load()
         image = _upright(image)
         image = _to_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise PhotographError(
-            "This photograph is damaged or cut off. Save or send it again, then upload the new copy."
-        ) from error
+    except Exception as error:  # decoders raise anything at all
+        raise _damaged() from error
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return image
 
@@ -81,16 +80,18 @@ def _open_file(source: str | os.PathLike | bytes | bytearray) -> Image.Image:
         raise PhotographError("This file is empty. Choose another photograph.")
     if len(data) > MAX_BYTES:
         raise PhotographError(f"This file is larger than {MAX_BYTES // 2**20} MB. Save a smaller copy and upload that.")
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+    if data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in (b"heic", b"heix", b"heim", b"hevc")):
         raise PhotographError("HEIC photographs cannot be read here. Save it as JPEG or PNG and upload that.")
+    Image.init()
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        # Not every Pillow can read AVIF, and one that cannot stumbles over its name.
+        return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError as error:
         raise PhotographError("This file is not a photograph. Upload a JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise _too_large() if isinstance(error, Image.DecompressionBombError) else PhotographError(
-            "This photograph is damaged or cut off. Save or send it again, then upload the new copy."
-        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large() from error
+    except Exception as error:  # decoders raise anything at all
+        raise _damaged() from error
 
 
 def _read(path: Path) -> bytes:
@@ -104,8 +105,12 @@ def _read(path: Path) -> bytes:
 
 
 def _too_large() -> PhotographError:
-    megapixels = MAX_PIXELS // 1_000_000
-    return PhotographError(f"This photograph has more than {megapixels} megapixels. Save a smaller copy and upload that.")
+    limit = MAX_PIXELS // 1_000_000
+    return PhotographError(f"This photograph has more than {limit} megapixels. Save a smaller copy and upload that.")
+
+
+def _damaged() -> PhotographError:
+    return PhotographError("This photograph is damaged or cut off. Save or send it again, then upload the new copy.")
 
 
 def _check_size(image: Image.Image) -> None:
@@ -144,8 +149,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("I", "F"):
         values = np.array(image, dtype=np.float64)
         low, high = values.min(), values.max()
-        # Wide modes carry no range of their own: 0..255 and 0..65535 are kept as such, the rest is stretched.
-        if low < 0 or high > 65535:
+        if not np.isfinite([low, high]).all():
+            raise ValueError("not all pixels are numbers")
+        # Wide modes carry no range of their own: 0..1 in floats, 0..255 and 0..65535 are kept as such,
+        # the rest is stretched.
+        if image.mode == "F" and low >= 0 and high <= 1:
+            values = values * 255
+        elif low < 0 or high > 65535:
             values = (values - low) / max(high - low, 1e-12) * 255
         elif high > 255:
             values = values / 257

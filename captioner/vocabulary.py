@@ -21,11 +21,11 @@ class Vocabulary:
     """Words and their ids. Ids 0..3 are padding, start, end and unknown."""
 
     def __init__(self, words: Sequence[str]):
-        if len(set(words)) != len(words):
-            raise ValueError("A word stands twice in the vocabulary.")
         self.words = tuple(words)
         self._all = _SPECIAL + self.words
         self._ids = {word: index for index, word in enumerate(self._all)}
+        if len(self._ids) != len(self._all):
+            raise ValueError("A word stands twice in the vocabulary.")
 
     @classmethod
     def of(cls, captions: Iterable[Sequence[str]], *, least_count: int) -> Vocabulary:

@@ -1,0 +1,85 @@
+"""The three command lines, called as a person would, in this process."""
+
+import json
+
+import pytest
+
+import evaluate
+import train
+from captioner import __main__ as caption
+from captioner import load
+from captioner.explanation import ExplainedCaption
+from tests.tiny_data import make_data, make_encoder_weights
+
+
+@pytest.fixture
+def files(photograph, tmp_path):
+    photograph.save(tmp_path / "one.png")
+    photograph.rotate(90, expand=True).save(tmp_path / "two.jpg")
+    (tmp_path / "bad.jpg").write_text("no photograph")
+    return tmp_path
+
+
+def test_captions_go_to_the_screen(files, model_folder, capsys):
+    assert caption.main([str(files / "one.png"), "--model", str(model_folder), "--beam", "2"]) == 0
+    expected = load(model_folder, device="cpu").explain(files / "one.png", beam_size=2).text
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_a_bad_photograph_is_named_and_the_rest_goes_on(files, model_folder, capsys):
+    names = [str(files / name) for name in ("one.png", "bad.jpg", "two.jpg")]
+    assert caption.main([*names, "--model", str(model_folder)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == [names[0], names[2]]
+    assert err.startswith(names[1])
+
+
+def test_json_and_figures_are_written(files, model_folder):
+    names = [str(files / name) for name in ("one.png", "two.jpg")]
+    outputs = ["--json", str(files / "out.json"), "--figure", str(files / "out.png")]
+    assert caption.main([*names, "--model", str(model_folder), "--prefix", "two", *outputs]) == 0
+    entries = json.loads((files / "out.json").read_text())
+    assert [entry.pop("photograph") for entry in entries] == names
+    assert ExplainedCaption.from_json(json.dumps(entries[0])).text.startswith("two")
+    assert (files / "out-1.png").stat().st_size > 1000
+    assert (files / "out-2.png").stat().st_size > 1000
+
+
+def test_a_missing_model_ends_with_a_message(files, tmp_path, capsys):
+    assert caption.main([str(files / "one.png"), "--model", str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_a_model_is_trained_and_evaluated_from_the_command_line(tmp_path, capsys):
+    data, weights = make_data(tmp_path / "tiny"), make_encoder_weights(tmp_path / "resnet18.safetensors")
+    command = f"--data {data} --encoder-weights {weights} --output {tmp_path / 'run'} --cache {tmp_path / 'cache'}"
+    small = "--encoder-name resnet18 --image-size 64 --width 16 --layers 2 --least-count 1 --captions 2 --no-flip"
+    assert train.main([*command.split(), *small.split(), "--epochs", "1"]) == 0
+    trained = load(tmp_path / "run", device="cpu")
+    assert trained.about["training"]["flip"] is False
+
+    report = tmp_path / "results" / "val.json"
+    assert evaluate.main(f"--data {data} --model {tmp_path / 'run'} --json {report}".split()) == 0
+    scores = json.loads(report.read_text())
+    assert scores["split"] == "val"
+    assert scores["photographs"] == 4
+    rounded = {name: round(score, 2) for name, score in scores["captions"].items()}
+    # The model is stored in float16 and was scored as stored: training and evaluation agree.
+    assert trained.about["scores"] == {"split": "val", "beam": 3} | rounded
+
+
+@pytest.mark.parametrize("arguments", ["--split test", "--metrics bleu", "--beam 0", "--model /no/such/folder"])
+def test_evaluation_says_what_is_wrong(arguments, tmp_path, model_folder, capsys):
+    data = make_data(tmp_path / "tiny")
+    assert evaluate.main(["--data", str(data), "--model", str(model_folder), *arguments.split()]) == 2
+    assert capsys.readouterr().err.startswith("evaluate.py: ")
+
+
+def test_training_says_what_is_wrong(tmp_path, capsys):
+    assert train.main(f"--data {tmp_path} --encoder-weights x --output {tmp_path / 'run'}".split()) == 2
+    assert "Karpathy" in capsys.readouterr().err
+
+
+def test_every_flag_has_help():
+    for parser in (train._parser(), evaluate._parser(), caption._parser()):
+        assert all(action.help for action in parser._actions)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from captioner.attention import FORMS
+from captioner.decoder import Decoder, DecoderConfig
+
+VOCABULARY, CHANNELS, GRID = 30, 12, (3, 3)
+
+
+@pytest.fixture(params=FORMS)
+def decoder(request):
+    torch.manual_seed(0)
+    config = DecoderConfig(width=16, layers=4, attention=request.param)
+    return Decoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY).eval()
+
+
+def a_pass(photographs=2, captions=3, words=9):
+    torch.manual_seed(1)
+    return torch.rand(photographs, 9, CHANNELS), torch.randint(4, VOCABULARY, (photographs * captions, words))
+
+
+@torch.no_grad()
+def test_one_word_at_a_time_gives_the_logits_of_all_at_once(decoder):
+    features, words = a_pass()
+    regions = decoder.look(features)
+    together, _ = decoder(words, regions)
+    state, steps = None, []
+    for t in range(words.shape[1]):
+        decoded, state = decoder(words[:, t : t + 1], regions, state)
+        steps.append(decoded.logits)
+    torch.testing.assert_close(torch.cat(steps, 1), together.logits, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_caption_may_be_continued_from_any_point(decoder):
+    features, words = a_pass()
+    regions = decoder.look(features)
+    together, _ = decoder(words, regions)
+    _, state = decoder(words[:, :4], regions)
+    rest, _ = decoder(words[:, 4:], regions, state)
+    torch.testing.assert_close(rest.logits, together.logits[:, 4:], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_no_position_sees_a_later_word(decoder):
+    features, words = a_pass()
+    regions = decoder.look(features)
+    before, _ = decoder(words, regions)
+    for t in range(1, words.shape[1]):
+        changed = words.clone()
+        changed[:, t:] = (changed[:, t:] - 4 + 7) % (VOCABULARY - 4) + 4
+        after, _ = decoder(changed, regions)
+        torch.testing.assert_close(after.logits[:, :t], before.logits[:, :t])
+        assert not torch.allclose(after.logits[:, t], before.logits[:, t])
+
+
+def test_no_gradient_flows_from_a_position_to_a_later_word(decoder):
+    features, words = a_pass(1, 1)
+    embedded = {}
+    hook = decoder.embedding.register_forward_hook(lambda *call: embedded.update(x=call[2]) or call[2].retain_grad())
+    decoded, _ = decoder(words, decoder.look(features))
+    hook.remove()
+    decoded.logits[:, 4].square().sum().backward()
+    reached = embedded["x"].grad.abs().sum((0, 2)) > 0
+    assert reached.tolist() == [True] * 5 + [False] * 4
+
+
+@torch.no_grad()
+def test_the_state_does_not_grow_with_the_caption(decoder):
+    features, words = a_pass(1, 1)
+    regions = decoder.look(features)
+    _, short = decoder(words[:, :2], regions)
+    _, long = decoder(words, regions)
+    assert [past.shape for past in short] == [past.shape for past in long]
+    assert all(past.shape[1] == decoder.config.kernel - 1 for past in long)
+
+
+@torch.no_grad()
+def test_the_parts_of_a_logit_add_up(decoder):
+    features, words = a_pass()
+    regions = decoder.look(features)
+    decoded, _ = decoder(words, regions)
+    for chosen in (words, words.flip(1)):  # whatever word is asked about
+        bias, language, matrix = decoder.head.parts(chosen, decoded.language, decoded.alpha, regions.values)
+        logits = decoded.logits.gather(2, chosen[:, :, None]).squeeze(2)
+        torch.testing.assert_close(bias + language + matrix.sum(-1), logits, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_captions_do_not_mix_photographs(decoder):
+    features, words = a_pass()
+    decoded, _ = decoder(words, decoder.look(features))
+    alone, _ = decoder(words[3:], decoder.look(features[1:]))
+    torch.testing.assert_close(decoded.logits[3:], alone.logits, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_photograph_matters(decoder):
+    features, words = a_pass()
+    decoded, _ = decoder(words, decoder.look(features))
+    other, _ = decoder(words, decoder.look(features.flip(0)))
+    assert not torch.allclose(decoded.logits, other.logits, atol=1e-3)
+
+
+def test_an_unknown_form_of_attention_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="gated, pyramid, none"):
+        Decoder(DecoderConfig(attention="soft"), channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY)

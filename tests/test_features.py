@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from captioner import features
+from captioner.encoder import Encoder, EncoderConfig
+from captioner.features import cached_features
+from captioner.photographs import Preprocessing, open_photograph
+
+PREPROCESSING = Preprocessing(image_size=64)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_CHUNK", 2)
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(EncoderConfig("resnet18")).eval()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Five photographs, in three chunks."""
+    random = np.random.default_rng(0)
+    found = [tmp_path / f"{i}.png" for i in range(5)]
+    for path in found:
+        blocks = Image.fromarray(random.integers(0, 256, (4, 6, 3), np.uint8))
+        blocks.resize((90, 60), Image.Resampling.NEAREST).save(path)
+    return found
+
+
+@torch.inference_mode()
+def directly(encoder: Encoder, paths: list[Path], preprocessing: Preprocessing = PREPROCESSING) -> np.ndarray:
+    images = torch.stack([preprocessing(open_photograph(path)) for path in paths])
+    return encoder(images).flatten(2).transpose(1, 2).numpy()
+
+
+def never(*_) -> None:
+    pytest.fail("the encoder ran")
+
+
+@pytest.mark.parametrize("size", [64, 80])
+def test_features_are_those_of_the_encoder(encoder: Encoder, paths: list[Path], tmp_path: Path, size: int):
+    preprocessing = Preprocessing(image_size=size)
+    cached = cached_features(paths, encoder, preprocessing, tmp_path / "cache")
+    expected = directly(encoder, paths, preprocessing)
+    assert cached.dtype == np.float16
+    assert cached.shape == expected.shape
+    assert np.allclose(cached, expected, rtol=2e-3, atol=1e-4)
+    assert not cached.flags.writeable
+
+
+def test_a_second_call_reads_the_cache(
+    encoder: Encoder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = np.array(cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache"))
+    monkeypatch.setattr(Encoder, "forward", never)
+    assert np.array_equal(cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache"), first)
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # nothing is left over
+
+
+@pytest.mark.parametrize("progress", [None, ""], ids=["between chunks", "while noting the progress"])
+def test_a_killed_run_continues_and_gives_the_same(
+    encoder: Encoder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progress: str | None
+):
+    expected = np.array(cached_features(paths, encoder, PREPROCESSING, tmp_path / "whole"))
+    read = []
+
+    def opened(path: Path) -> Image.Image:
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        read.append(path)
+        return open_photograph(path)
+
+    monkeypatch.setattr(features, "open_photograph", opened)
+    with pytest.raises(KeyboardInterrupt):
+        cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.npy"))
+    if progress is not None:
+        [note] = (tmp_path / "cache").glob("*.progress")
+        note.write_text(progress)
+
+    again = []
+    monkeypatch.setattr(features, "open_photograph", lambda path: again.append(path) or open_photograph(path))
+    continued = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
+    assert np.array_equal(continued, expected)
+    assert again == (paths[2:] if progress is None else paths)
+
+
+def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    cache = tmp_path / "cache"
+
+    def files(*arguments, **options) -> set[str]:
+        cached_features(*arguments, cache, **options)
+        return {path.name for path in cache.iterdir()}
+
+    assert len(files(paths, encoder, PREPROCESSING)) == 1
+    assert len(files(paths[:4], encoder, PREPROCESSING)) == 2
+    assert len(files(paths[::-1], encoder, PREPROCESSING)) == 3
+    assert len(files(paths, encoder, dataclasses.replace(PREPROCESSING, mean=(0.5, 0.5, 0.5)))) == 4
+    assert len(files(paths, encoder, PREPROCESSING, flipped=True)) == 5
+    Image.new("RGB", (200, 200), "red").save(paths[0])
+    assert len(files(paths, encoder, PREPROCESSING)) == 6
+    with torch.no_grad():
+        encoder.body.layer4[1].bn2.running_mean += 0.1
+    assert len(files(paths, encoder, PREPROCESSING)) == 7
+    assert len(files(paths, encoder, PREPROCESSING)) == 7
+
+
+def test_flipped_features_are_those_of_the_mirror_images(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    mirrored = [tmp_path / f"mirrored{path.name}" for path in paths]
+    for path, mirror in zip(paths, mirrored):
+        ImageOps.mirror(open_photograph(path)).save(mirror)
+    flipped = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache", flipped=True)
+    assert np.allclose(flipped, directly(encoder, mirrored), rtol=1e-2, atol=0.02)
+    assert not np.allclose(flipped, directly(encoder, paths), rtol=1e-2, atol=0.02)
+
+
+def test_parameters_and_device_of_the_encoder_are_left_alone(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())

@@ -1,0 +1,187 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import captioner
+from captioner import training
+from captioner.data import DataError, of_split, read_karpathy
+from captioner.decoder import DecoderConfig
+from captioner.encoder import EncoderConfig
+from captioner.model import ModelConfig
+from captioner.photographs import Preprocessing
+from captioner.training import Examples, Progress, TrainingConfig, caption_loss, learning_rate_at, train
+from captioner.vocabulary import END, PAD, START, Vocabulary
+from tests.tiny_data import make_data, make_encoder_weights
+
+CONFIG = TrainingConfig(epochs=3, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0)
+MODEL = ModelConfig(EncoderConfig("resnet18"), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Call it with a folder to train into; features are cached across the tests of this module."""
+    shared = tmp_path_factory.mktemp("shared")
+    weights = make_encoder_weights(shared / "resnet18.safetensors")
+
+    def start(output, config=CONFIG, **options):
+        train(
+            data,
+            output,
+            weights,
+            model_config=MODEL,
+            config=config,
+            cache=shared / "cache",
+            about={"data": "tiny"},
+            device=torch.device("cpu"),
+            say=lambda line: None,
+            **options,
+        )
+        return output
+
+    return start
+
+
+def final_weights(folder):
+    return {name: tensor for name, tensor in load_file(folder / Progress.FILE).items()}
+
+
+def test_a_run_leaves_a_model_a_log_and_its_scores(run, tmp_path):
+    output = run(tmp_path / "run")
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    loaded = captioner.load(output, device="cpu")
+    assert loaded.about["scores"]["split"] == "val"
+    assert loaded.about["chosen"]["val_cider_greedy"] == max(line["val_cider_greedy"] for line in lines)
+    assert loaded.about["training"]["seed"] == 0
+
+
+def test_the_same_seed_gives_the_same_run(run, tmp_path):
+    one, two = final_weights(run(tmp_path / "one")), final_weights(run(tmp_path / "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
+    other = final_weights(run(tmp_path / "other", replace(CONFIG, seed=1)))
+    assert not torch.equal(one["decoder.norm.weight"], other["decoder.norm.weight"])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkeypatch, steps):
+    whole = final_weights(run(tmp_path / "whole"))
+    save = Progress.save
+
+    def killed_after_saving(self, folder):
+        save(self, folder)
+        if self.counters["step"] == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "save", killed_after_saving)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.setattr(Progress, "save", save)
+    continued = final_weights(run(tmp_path / "killed", resume=True))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
+    log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2, 3]
+
+
+def test_a_run_is_neither_overwritten_nor_continued_by_mistake(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="leave out --resume"):
+        run(tmp_path / "run", resume=True)
+    run(tmp_path / "run", replace(CONFIG, epochs=1))
+    with pytest.raises(FileExistsError, match="give --resume"):
+        run(tmp_path / "run")
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(tmp_path / "run", replace(CONFIG, epochs=1, learning_rate=1.0), resume=True)
+
+
+def test_validation_photographs_are_never_learnt_from(data, run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "Examples", lambda records, *rest: seen.extend(records) or Examples(records, *rest))
+    run(tmp_path / "run", replace(CONFIG, epochs=1))
+    assert seen
+    assert {record.split for record in seen} == {"train"}
+
+
+def test_data_without_a_split_is_refused(data):
+    with pytest.raises(DataError, match="train, val"):
+        of_split(read_karpathy(data), "test")
+
+
+def examples(data, **changes):
+    records = of_split(read_karpathy(data), "train")
+    vocabulary = Vocabulary.of((words for record in records for words in record.tokens), least_count=1)
+    # Features that tell the photograph: n + 1, negative when mirrored.
+    rows = np.arange(1, len(records) + 1, dtype=np.float16)[:, None, None] * np.ones((1, 4, 8), dtype=np.float16)
+    return vocabulary, Examples(records, vocabulary, [rows, -rows], replace(CONFIG, **changes))
+
+
+def test_an_epoch_shows_every_photograph_once_with_its_captions(data):
+    vocabulary, made = examples(data)
+    batches = list(made.epoch(0))
+    assert len(batches) == made.steps == 3
+    rows = torch.cat([features[:, 0, 0].abs() for features, _, _ in batches])
+    assert sorted(rows.tolist()) == list(range(1, 13))
+    for features, inputs, targets in batches:
+        assert inputs.shape == targets.shape
+        assert (inputs[:, 0] == START).all()
+        for row, (given, wanted) in enumerate(zip(inputs.tolist(), targets.tolist())):
+            words = vocabulary.decode(wanted)
+            assert vocabulary.decode([*given, END])[: len(words)] == words
+            photograph = made.captions[int(features[row // 2, 0, 0].abs()) - 1]
+            swapped = [{"left": "right", "right": "left"}.get(word, word) for word in words]
+            flipped = features[row // 2, 0, 0] < 0
+            assert vocabulary.encode(swapped if flipped else words) in photograph
+
+
+def test_epochs_differ_and_may_be_entered_in_the_middle(data):
+    _, made = examples(data)
+    first, second = list(made.epoch(0)), list(made.epoch(1))
+    assert any(not torch.equal(a[0], b[0]) for a, b in zip(first, second))
+    for skip in range(made.steps):
+        for whole, late in zip(first[skip:], made.epoch(0, skip=skip), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(whole, late))
+
+
+def test_a_long_caption_is_cut_and_not_ended(data):
+    _, made = examples(data, longest=3)
+    for _, inputs, targets in made.epoch(0):
+        assert inputs.shape[1] == 4
+        assert END not in targets
+        assert PAD not in targets
+
+
+def test_photographs_with_few_captions_repeat_them(data):
+    _, made = examples(data, captions=5)
+    _, inputs, _ = next(made.epoch(0))
+    assert len(inputs) == 5 * 5
+
+
+def test_the_loss_ignores_padding_and_knows_smoothing():
+    logits = torch.randn(2, 3, 7)
+    targets = torch.tensor([[4, 5, END], [6, END, PAD]])
+    padded = torch.cat([logits, torch.randn(2, 2, 7)], 1)
+    longer = torch.cat([targets, torch.full((2, 2), PAD)], 1)
+    assert caption_loss(logits, targets, 0.1) == pytest.approx(caption_loss(padded, longer, 0.1).item(), rel=1e-5)
+    by_hand = -logits.log_softmax(-1).gather(2, targets[:, :, None])[..., 0][targets != PAD].mean()
+    assert caption_loss(logits, targets, 0.0) == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    config = TrainingConfig(warm_up=0.1, learning_rate=1.0)
+    rates = [learning_rate_at(step, 100, config) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.001

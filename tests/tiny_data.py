@@ -1,0 +1,45 @@
+"""A data set made in a moment: squares of some colour, left or right, each with two true captions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from captioner.encoder import Encoder, EncoderConfig
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
+
+
+def make_data(folder: Path, *, train: int = 12, val: int = 4) -> Path:
+    """Photographs and a Karpathy JSON in ``folder``."""
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    images = []
+    for number in range(train + val):
+        colour, side = list(COLOURS)[number % 3], ("left", "right")[number // 3 % 2]
+        pixels = random.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+        pixels[20:44, slice(6, 30) if side == "left" else slice(34, 58)] = COLOURS[colour]
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        captions = [f"A {colour} square on the {side} .", f"The {side} square is {colour} ."]
+        images.append(
+            {
+                "filename": f"{number}.png",
+                "split": "train" if number < train else "val",
+                "sentences": [{"raw": c, "tokens": c.lower().split()[:-1]} for c in captions],
+            }
+        )
+    (folder / "dataset_tiny.json").write_text(json.dumps({"dataset": "tiny", "images": images}))
+    return folder
+
+
+def make_encoder_weights(file: Path) -> Path:
+    """Random weights of a ResNet-18 under torchvision's names."""
+    torch.manual_seed(0)
+    weights = Encoder(EncoderConfig("resnet18")).body.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, file)
+    return file
