@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
 import captioner
-from captioner import Captioner, ExplainedCaption, ExplainedWord, ModelError, PhotographError, PrefixError
+from captioner import Captioner, ExplainedCaption, ModelError, PhotographError, PrefixError, views
 from captioner.photographs import MAX_BYTES
 from captioner.rendering import fit, overlay
 
@@ -37,11 +34,9 @@ WORDS_TEMPLATE = """
 <p class="words">{{#each value.words}}{{#unless this.joined}} {{/unless}}<button
 type="button" data-index="{{@index}}" aria-pressed="{{this.selected}}" title="{{this.title}}"
 style="--sure: {{this.sure}}">{{this.text}}</button>{{/each}}</p>
-<p class="hint">Click a word. The stronger its underline, the surer the model was.</p>
-{{else}}
-<p class="hint">The caption appears here. Upload a photograph or click an example.</p>
 {{/if}}
 """
+HINT = "<p>Click the caption's words. The stronger a word's underline, the surer the model was.</p>"
 # The word is marked at once; the answer of the server follows.
 WORDS_SCRIPT = """
 element.addEventListener('click', event => {
@@ -88,6 +83,7 @@ def build(model: Captioner) -> gr.Blocks:
                 caption = gr.HTML(
                     html_template=WORDS_TEMPLATE, js_on_load=WORDS_SCRIPT, apply_default_css=False, elem_id="caption"
                 )
+                gr.HTML(HINT, elem_id="hint")
                 picture = gr.Image(
                     label="Where the word came from",
                     format="png",
@@ -108,13 +104,13 @@ def build(model: Captioner) -> gr.Blocks:
             word = shown.words[index]
             return {
                 selected: index,
-                caption: {"words": _words(shown, index)},
+                caption: {"words": views.words(shown, index)},
                 picture: gr.update(
-                    value=_picture(shown.photograph, word),
+                    value=overlay(shown.photograph, word.region_logits),
                     label=f"Where “{word.text}” came from",
                     alt_text=f"The photograph with the regions that “{word.text}” came from marked",
                 ),
-                detail: _detail(word, index, len(shown.words)),
+                detail: views.detail(word, index, len(shown.words)),
                 previous: gr.update(interactive=index > 0),
                 following: gr.update(interactive=index < len(shown.words) - 1),
             }
@@ -124,21 +120,23 @@ def build(model: Captioner) -> gr.Blocks:
         ) -> dict[Any, Any]:
             """Caption a photograph; whatever goes wrong, the last good caption stays."""
             if upload is None:
-                return {message: _error("Choose a photograph first.") if first_words else ""}
+                return {message: views.error("Choose a photograph first.") if first_words else ""}
             try:
                 new = model.explain(upload["path"], prefix=first_words)
                 # A session keeps no more of the photograph than is ever shown of it.
                 new = replace(new, photograph=fit(new.photograph))
             except PrefixError as error:
-                return {message: _error(str(error))}
+                return {message: views.error(str(error))}
             except PhotographError as error:
-                return {message: _error(str(error)), photo: shown and shown.photograph}
+                return {message: views.error(str(error)), photo: shown and shown.photograph}
             except Exception:
                 logging.getLogger(__name__).exception("captioning failed")
-                return {message: _error("Something went wrong with this photograph. Try again, or try another one.")}
+                return {
+                    message: views.error("Something went wrong with this photograph. Try again, or try another one.")
+                }
             if not new.words:
-                return {message: _error("The model found no words for this photograph. Try another one.")}
-            return {explained: new, message: "", others: _others(new), **select(new, _first_content_word(new))}
+                return {message: views.error("The model found no words for this photograph. Try another one.")}
+            return {explained: new, message: "", others: views.others(new), **select(new, _first_content_word(new))}
 
         def on_word(shown: ExplainedCaption | None, event: gr.EventData) -> dict[Any, Any]:
             return select(shown, int(event.index))
@@ -199,93 +197,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _first_content_word(shown: ExplainedCaption) -> int:
     return next((i for i, word in enumerate(shown.words) if word.text not in FUNCTION_WORDS), 0)
-
-
-def _picture(photograph: Image.Image, word: ExplainedWord) -> Image.Image:
-    # Where no region speaks for the word its map is uniform by convention, which is nothing to see.
-    return overlay(photograph, np.maximum(word.region_logits, 0))
-
-
-def _words(shown: ExplainedCaption, selected: int) -> list[dict[str, Any]]:
-    """The caption's words for ``WORDS_TEMPLATE``, which escapes them."""
-    return [
-        {
-            "text": word.text,
-            "joined": i == 0 or word.text.startswith("'"),
-            "selected": str(i == selected).lower(),
-            "sure": f"{word.probability:.2f}",
-            "title": f"{_percent(word.probability)} sure",
-        }
-        for i, word in enumerate(shown.words)
-    ]
-
-
-def _detail(word: ExplainedWord, index: int, count: int) -> str:
-    """One word in plain words and numbers, as HTML."""
-    alternatives = "".join(_bar(text, probability) for text, probability in word.alternatives)
-    parts = (
-        ("How common the word is (bias)", word.bias),
-        ("The sentence so far (language)", word.language_logit),
-        ("The regions of the photograph (the map)", float(word.region_logits.sum())),
-    )
-    rows = "".join(f"<tr><th>{name}</th><td>{_signed(value)}</td></tr>" for name, value in parts)
-    flat = "" if word.region_logits.max() > 0 else "<p>No region speaks for this word, so nothing is marked.</p>"
-    return f"""
-<p class="scale"><span>adds nothing</span><i></i><span>adds most</span></p>{flat}
-<h2>“{escape(word.text)}” <small>word {index + 1} of {count}</small></h2>
-<div class="columns"><section>
-<h3>How sure</h3><ul>{_bar(word.text, word.probability, chosen=True)}</ul>
-<h3>What it might have said instead</h3><ul>{alternatives}</ul>
-</section><section>
-<h3>How its score adds up</h3>
-<table>{rows}<tr class="total"><th>Score (logit)</th><td>{_signed(word.logit)}</td></tr></table>
-<h3>Does it need the photograph?</h3><p>{_reliance(word)}</p>
-</section></div>
-<p class="note">The map shows only what the regions add to the score directly. Part of the language score comes from the
-photograph too and is not in the map; image reliance measures both together.</p>"""
-
-
-def _reliance(word: ExplainedWord) -> str:
-    """Image reliance as a sentence: what the word's probability would be without the photograph."""
-    reliance, seen = word.image_reliance, word.probability
-    unseen = seen * (1 - reliance) if reliance >= 0 else min(1.0, seen / max(1 + reliance, 1e-9))
-    change = "instead of" if _percent(seen) != _percent(unseen) else "just as the"
-    return (
-        f"With a plain colour in place of the photograph, “{escape(word.text)}” would have "
-        f"{_percent(unseen)}, {change} {_percent(seen)}: image reliance {reliance:.0%}."
-    )
-
-
-def _others(shown: ExplainedCaption) -> str:
-    """The other captions of the beam, as HTML, with how likely each is beside the one shown."""
-    if not shown.alternatives:
-        return ""
-    rows = "".join(
-        f"<li>{escape(other.text)} <small>{_as_likely(other.log_probability - shown.log_probability)}</small></li>"
-        for other in shown.alternatives
-    )
-    return f"<h3>Other captions it considered</h3><ol>{rows}</ol>"
-
-
-def _bar(text: str, probability: float, *, chosen: bool = False) -> str:
-    return (
-        f'<li class="bar{" chosen" if chosen else ""}" style="--part: {probability:.4f}">'
-        f"<span>{escape(text)}</span><span>{_percent(probability)}</span></li>"
-    )
-
-
-def _error(text: str) -> str:
-    return f'<p role="alert">{escape(text)}</p>'
-
-
-def _percent(probability: float) -> str:
-    return f"{probability:.0%}" if probability >= 0.01 else "under 1%"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _as_likely(log_ratio: float) -> str:
-    ratio = math.exp(log_ratio)
-    return f"{ratio:.2f} times as likely" if ratio >= 0.01 else "less than 0.01 times as likely"

@@ -53,6 +53,28 @@ def beam_search(
     return _Search(decoder, regions, config, tuple(prefix)).run()
 
 
+@torch.no_grad()
+def sample(decoder: Decoder, regions: Regions, captions: int, max_words: int) -> torch.Tensor:
+    """Random captions by the model's own probabilities, ``captions`` of each photograph.
+
+    Ids (M, T), end last, then padding; a caption still going after ``max_words`` words has no end.
+    """
+    words = torch.full((len(regions) * captions, 1), START, device=regions.keys.device)
+    said, state, going = [], None, torch.ones_like(words, dtype=torch.bool)
+    while len(said) <= max_words and going.any():
+        decoded, state = decoder(words, regions, state)
+        probabilities = decoded.logits[:, -1].softmax(-1)
+        probabilities[:, _NEVER_SAID] = 0
+        # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
+        reached = probabilities.cumsum(-1)
+        drawn = torch.rand(len(words), 1, device=words.device) * reached[:, -1:]
+        words = torch.searchsorted(reached, drawn, right=True).clamp(max=reached.shape[-1] - 1)
+        words = words.masked_fill(~going, PAD)
+        going &= words != END
+        said.append(words)
+    return torch.cat(said, 1)
+
+
 class _Search:
     """Lanes 0..K-1 of every photograph are the beam, lane K follows the greedy caption. B photographs, A = K + 1."""
 

@@ -20,11 +20,12 @@ PANEL_INCHES = 2.6
 
 
 def overlay(
-    photograph: Image.Image, region_map: np.ndarray, *, colour_map: str = "viridis", strength: float = 0.8
+    photograph: Image.Image, region_map: np.ndarray, *, colour_map: str = "viridis", strength: float = 0.65
 ) -> Image.Image:
     """The photograph with a region map over it, longest side at most ``MAX_SIDE`` pixels.
 
-    ``region_map`` (H, W) covers the whole photograph; what is negative in it counts as zero. Colour
+    ``region_map`` (H, W) covers the whole photograph; what is negative in it counts as zero, so that
+    ``region_logits`` may be given too: then a word that no region speaks for has nothing marked. Colour
     and opacity both follow its value relative to its maximum, from untouched where it is zero to
     ``strength`` (0..1) opaque where it is greatest.
 
@@ -66,7 +67,7 @@ def figure(explained: ExplainedCaption, *, colour_map: str = "viridis") -> Figur
     panels = [("", explained.photograph)]
     for word in explained.words:
         title = f"{word.text}  {word.probability:.0%}"
-        panels.append((title, overlay(explained.photograph, word.region_map, colour_map=colour_map)))
+        panels.append((title, overlay(explained.photograph, word.region_logits, colour_map=colour_map)))
     columns = min(len(panels), 5)
     rows = math.ceil(len(panels) / columns)
     height = PANEL_INCHES * explained.photograph.height / explained.photograph.width

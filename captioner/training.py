@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from torch import nn
 from tqdm import tqdm
 
 from captioner.data import CaptionedPhotograph, of_split, read_karpathy
-from captioner.decoder import Decoder
+from captioner.decoder import Decoder, Regions
 from captioner.features import cached_features
-from captioner.generation import GenerationConfig, beam_search
+from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.metrics import CiderD, score_captions
 from captioner.model import CaptionModel, ModelConfig
+from captioner.reinforcement import Reward, self_critical_loss
 from captioner.vocabulary import END, PAD, START, Vocabulary, sentence
 
 
@@ -32,7 +34,7 @@ from captioner.vocabulary import END, PAD, START, Vocabulary, sentence
 class TrainingConfig:
     """How the decoder is trained; the defaults made the bundled model."""
 
-    epochs: int = field(default=20, metadata={"help": "passes over the training photographs"})
+    epochs: int = field(default=12, metadata={"help": "passes over the training photographs"})
     batch: int = field(default=32, metadata={"help": "photographs a step, each with several captions"})
     captions: int = field(default=5, metadata={"help": "captions of each photograph in a step"})
     learning_rate: float = field(default=8e-4, metadata={"help": "peak learning rate of AdamW"})
@@ -43,9 +45,22 @@ class TrainingConfig:
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
+    reinforced_epochs: int = field(default=6, metadata={"help": "further passes of self-critical training on CIDEr-D"})
+    reinforced_rate: float = field(default=2e-4, metadata={"help": "learning rate at their start"})
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B photographs and the captions to learn, M = B x captions, those of one photograph adjacent."""
+
+    features: torch.Tensor  # (B, R, C)
+    inputs: torch.Tensor  # (M, T), start first
+    targets: torch.Tensor  # (M, T), end last
+    rows: np.ndarray  # (B,), which photographs they are
+    mirrored: np.ndarray  # (B,), whether features and captions are those of the mirror image
 
 
 class Examples:
@@ -61,16 +76,17 @@ class Examples:
         self.features, self.config = features, config
         self.captions = [[vocabulary.encode(words) for words in record.tokens] for record in records]
         self.mirrored = np.arange(len(vocabulary))
-        left, right = vocabulary.encode(["left", "right"])
-        self.mirrored[[left, right]] = right, left
+        if "left" in vocabulary and "right" in vocabulary:
+            left, right = vocabulary.encode(["left", "right"])
+            self.mirrored[[left, right]] = right, left
 
     @property
     def steps(self) -> int:
         """Steps an epoch; the last batch may be smaller."""
         return math.ceil(len(self.captions) / self.config.batch)
 
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Batches of features (B, R, C), input words (M, T) and target words (M, T), M = B x captions."""
+    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch ``skip`` on."""
         random = np.random.default_rng([self.config.seed, number])
         order = self._order(random)
         views = random.integers(len(self.features), size=len(order))
@@ -79,7 +95,8 @@ class Examples:
             rows = order[start : start + self.config.batch]
             features = np.stack([self.features[views[row]][row] for row in rows])
             words = [self._caption(row, index, views[row]) for row in rows for index in chosen[row]]
-            yield torch.from_numpy(features), *_pad(words, self.config.longest)
+            inputs, targets = _pad(words, self.config.longest)
+            yield Batch(torch.from_numpy(features), inputs, targets, rows, views[rows] > 0)
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         """A random order in which the photographs of a batch have captions of like length: less padding, same epoch."""
@@ -120,17 +137,25 @@ def caption_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) 
 
 
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warm = max(1, round(config.warm_up * steps))
+    """Linear warm-up, then half a cosine down to zero; ``steps`` an epoch. Reinforced epochs have half a cosine too."""
+    imitated, reinforced = steps * config.epochs, steps * config.reinforced_epochs
+    warm = max(1, round(config.warm_up * imitated))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    if step < imitated:
+        return config.learning_rate * _half_cosine((step - warm) / (imitated - warm))
+    return config.reinforced_rate * _half_cosine((step - imitated) / reinforced)
+
+
+def _half_cosine(part: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * part))
 
 
 class Progress:
     """The state of a run: the decoder in training, its average, the optimiser and counters, in one atomic file."""
 
     FILE = "state.safetensors"
+    MAY_CHANGE = ("checkpoint_seconds",)
 
     def __init__(self, averaged: Decoder, config: TrainingConfig):
         self.averaged, self.config = averaged.eval(), config
@@ -139,7 +164,7 @@ class Progress:
         vectors = [p for p in decoder.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-        self.counters = {"step": 0, "loss": 0.0, "words": 0, "best": -1.0}
+        self.counters = {"step": 0, "shown": 0.0, "photographs": 0, "best": -1.0}
 
     def update(self, loss: torch.Tensor, rate: float) -> None:
         """One step of the optimiser, and of the average behind it."""
@@ -173,7 +198,7 @@ class Progress:
                 part, rest = name.split(".", 1)
                 parts[part][rest] = file.get_tensor(name)
         before, now = json.loads(metadata["config"]), asdict(self.config)
-        changed = [name for name in now if before.get(name) != now[name] and name != "checkpoint_seconds"]
+        changed = [name for name in now if before.get(name) != now[name] and name not in self.MAY_CHANGE]
         if changed:
             raise ValueError(f"The run to continue has other settings: {', '.join(changed)}. Give the same ones.")
         self.decoder.load_state_dict(parts["decoder"])
@@ -265,40 +290,42 @@ def train(
         f"{len(training)} photographs, {len(vocabulary)} words, "
         f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
     )
-    _Loop(model, progress, examples, judge, vocabulary, about, output, say).run()
+    _Loop(model, progress, examples, [r.tokens for r in training], judge, vocabulary, about, output, say).run()
 
 
 class _Loop:
     """Epochs of steps; after each epoch the averaged weights are judged, and saved when they are the best yet."""
 
-    def __init__(self, model, progress, examples, judge, vocabulary, about, output, say):
+    def __init__(self, model, progress, examples, references, judge, vocabulary, about, output, say):
         self.model, self.progress, self.examples, self.judge = model, progress, examples, judge
+        self.references = references  # the words of people's captions, photograph by photograph
         self.vocabulary, self.about, self.output, self.say = vocabulary, about, output, say
         self.config: TrainingConfig = progress.config
+        self.device = progress.decoder.position.device
 
     def run(self) -> None:
-        steps = self.examples.steps * self.config.epochs
+        epochs = self.config.epochs + self.config.reinforced_epochs
         done = self.progress.counters["step"]
-        with tqdm(total=steps, initial=done, unit="step", desc="training", smoothing=0.05) as bar:
-            for epoch in range(done // self.examples.steps, self.config.epochs):
-                self._epoch(epoch, steps, bar)
+        with tqdm(
+            total=self.examples.steps * epochs, initial=done, unit="step", desc="training", smoothing=0.05
+        ) as bar:
+            for epoch in range(done // self.examples.steps, epochs):
+                self._epoch(epoch, bar)
                 self._judge(epoch)
         self._finish()
 
-    def _epoch(self, epoch: int, steps: int, bar: tqdm) -> None:
-        counters, decoder = self.progress.counters, self.progress.decoder.train()
-        device = decoder.position.device
+    def _epoch(self, epoch: int, bar: tqdm) -> None:
+        counters = self.progress.counters
+        self.progress.decoder.train()
+        loss_of = self._imitate if epoch < self.config.epochs else self._reinforce
         saved = time.monotonic()
-        for features, inputs, targets in self.examples.epoch(epoch, skip=counters["step"] % self.examples.steps):
-            # Dropout depends on the step alone, so that a continued run is the same run.
+        for batch in self.examples.epoch(epoch, skip=counters["step"] % self.examples.steps):
+            # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"])
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                decoded, _ = decoder(inputs.to(device), decoder.look(features.to(device).float()))
-                loss = caption_loss(decoded.logits.float(), targets.to(device), self.config.label_smoothing)
-            self.progress.update(loss, learning_rate_at(counters["step"], steps, self.config))
-            words = int((targets != PAD).sum())
-            counters["loss"] += loss.item() * words
-            counters["words"] += words
+            loss, shown = loss_of(batch)
+            self.progress.update(loss, learning_rate_at(counters["step"], self.examples.steps, self.config))
+            counters["shown"] += shown * len(batch.rows)
+            counters["photographs"] += len(batch.rows)
             bar.update()
             # At an epoch's end the state is saved once the epoch has been judged.
             within = counters["step"] % self.examples.steps
@@ -306,20 +333,46 @@ class _Loop:
                 self.progress.save(self.output)
                 saved = time.monotonic()
 
+    def _look(self, batch: Batch) -> Regions:
+        return self.progress.decoder.look(batch.features.to(self.device).float())
+
+    def _imitate(self, batch: Batch) -> tuple[torch.Tensor, float]:
+        """Cross-entropy on people's captions; what is shown is the loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            decoded, _ = self.progress.decoder(batch.inputs.to(self.device), self._look(batch))
+        loss = caption_loss(decoded.logits.float(), batch.targets.to(self.device), self.config.label_smoothing)
+        return loss, loss.item()
+
+    def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
+        """The self-critical loss of sampled captions; what is shown is their mean reward."""
+        samples, regions = self.config.captions, self._look(batch)
+        words = sample(self.progress.decoder, regions, samples, self.config.longest)
+        said = words.cpu().numpy()
+        # References are those of the photograph as it is: a mirror image's captions are mirrored back.
+        said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
+        rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
+        inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
+        decoded, _ = self.progress.decoder(inputs, regions)
+        return self_critical_loss(decoded.logits, words, rewards, samples), rewards.mean().item()
+
+    @cached_property
+    def reward(self) -> Reward:
+        return Reward(self.references, self.vocabulary)
+
     def _judge(self, epoch: int) -> None:
         counters = self.progress.counters
         cider = self.judge.greedy_cider(self.model.decoder)
         line = {
             "epoch": epoch + 1,
             "step": counters["step"],
-            "loss": round(counters["loss"] / counters["words"], 4),
+            "loss" if epoch < self.config.epochs else "reward": round(counters["shown"] / counters["photographs"], 4),
             "val_cider_greedy": round(cider, 2),
             "time": round(time.time(), 1),
         }
         with (self.output / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        self.say(f"epoch {line['epoch']}: loss {line['loss']}, val CIDEr (greedy) {line['val_cider_greedy']}")
-        counters |= {"loss": 0.0, "words": 0}
+        self.say(", ".join(f"{name} {value}" for name, value in line.items() if name != "time"))
+        counters |= {"shown": 0.0, "photographs": 0}
         if cider > counters["best"]:
             counters["best"] = cider
             self._save({"epoch": line["epoch"], "val_cider_greedy": line["val_cider_greedy"]})
@@ -332,7 +385,7 @@ class _Loop:
     def _finish(self) -> None:
         """Write the scores of the weights that were kept into their ``config.json``."""
         saved = load_model(self.output)
-        saved.model.to(self.progress.decoder.position.device)
+        saved.model.to(self.device)
         generation = GenerationConfig()
         scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model.decoder, generation).items()}
         about = saved.about | {"scores": {"split": "val", "beam": generation.beam_size} | scores}

@@ -54,7 +54,7 @@ def test_a_model_is_trained_and_evaluated_from_the_command_line(tmp_path, capsys
     data, weights = make_data(tmp_path / "tiny"), make_encoder_weights(tmp_path / "resnet18.safetensors")
     command = f"--data {data} --encoder-weights {weights} --output {tmp_path / 'run'} --cache {tmp_path / 'cache'}"
     small = "--encoder-name resnet18 --image-size 64 --width 16 --layers 2 --least-count 1 --captions 2 --no-flip"
-    assert train.main([*command.split(), *small.split(), "--epochs", "1"]) == 0
+    assert train.main([*command.split(), *small.split(), "--epochs", "1", "--reinforced-epochs", "1"]) == 0
     trained = load(tmp_path / "run", device="cpu")
     assert trained.about["training"]["flip"] is False
 

@@ -18,7 +18,9 @@ from captioner.training import Examples, Progress, TrainingConfig, caption_loss,
 from captioner.vocabulary import END, PAD, START, Vocabulary
 from tests.tiny_data import make_data, make_encoder_weights
 
-CONFIG = TrainingConfig(epochs=3, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0)
+CONFIG = TrainingConfig(
+    epochs=3, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0
+)
 MODEL = ModelConfig(EncoderConfig("resnet18"), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64))
 
 
@@ -77,7 +79,9 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkeypatch, steps):
-    whole = final_weights(run(tmp_path / "whole"))
+    """Nine steps, three an epoch: killed in the first epoch, at its end, and in the second, a reinforced one."""
+    config = replace(CONFIG, epochs=1, reinforced_epochs=2)
+    whole = final_weights(run(tmp_path / "whole", config))
     save = Progress.save
 
     def killed_after_saving(self, folder):
@@ -87,13 +91,14 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkey
 
     monkeypatch.setattr(Progress, "save", killed_after_saving)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed")
+        run(tmp_path / "killed", config)
     monkeypatch.setattr(Progress, "save", save)
-    continued = final_weights(run(tmp_path / "killed", resume=True))
+    continued = final_weights(run(tmp_path / "killed", config, resume=True))
     for name, tensor in whole.items():
         torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
     log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3]
+    assert ["reward" in line for line in log] == [False, True, True]
 
 
 def test_a_run_is_neither_overwritten_nor_continued_by_mistake(run, tmp_path):
@@ -131,9 +136,12 @@ def test_an_epoch_shows_every_photograph_once_with_its_captions(data):
     vocabulary, made = examples(data)
     batches = list(made.epoch(0))
     assert len(batches) == made.steps == 3
-    rows = torch.cat([features[:, 0, 0].abs() for features, _, _ in batches])
+    rows = torch.cat([batch.features[:, 0, 0].abs() for batch in batches])
     assert sorted(rows.tolist()) == list(range(1, 13))
-    for features, inputs, targets in batches:
+    for batch in batches:
+        features, inputs, targets = batch.features, batch.inputs, batch.targets
+        assert (features[:, 0, 0].abs().numpy() == batch.rows + 1).all()
+        assert ((features[:, 0, 0] < 0).numpy() == batch.mirrored).all()
         assert inputs.shape == targets.shape
         assert (inputs[:, 0] == START).all()
         for row, (given, wanted) in enumerate(zip(inputs.tolist(), targets.tolist())):
@@ -148,24 +156,24 @@ def test_an_epoch_shows_every_photograph_once_with_its_captions(data):
 def test_epochs_differ_and_may_be_entered_in_the_middle(data):
     _, made = examples(data)
     first, second = list(made.epoch(0)), list(made.epoch(1))
-    assert any(not torch.equal(a[0], b[0]) for a, b in zip(first, second))
+    assert any(not torch.equal(a.features, b.features) for a, b in zip(first, second))
     for skip in range(made.steps):
         for whole, late in zip(first[skip:], made.epoch(0, skip=skip), strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(whole, late))
+            assert torch.equal(whole.features, late.features)
+            assert torch.equal(whole.targets, late.targets)
 
 
 def test_a_long_caption_is_cut_and_not_ended(data):
     _, made = examples(data, longest=3)
-    for _, inputs, targets in made.epoch(0):
-        assert inputs.shape[1] == 4
-        assert END not in targets
-        assert PAD not in targets
+    for batch in made.epoch(0):
+        assert batch.inputs.shape[1] == 4
+        assert END not in batch.targets
+        assert PAD not in batch.targets
 
 
 def test_photographs_with_few_captions_repeat_them(data):
     _, made = examples(data, captions=5)
-    _, inputs, _ = next(made.epoch(0))
-    assert len(inputs) == 5 * 5
+    assert len(next(made.epoch(0)).inputs) == 5 * 5
 
 
 def test_the_loss_ignores_padding_and_knows_smoothing():
@@ -179,9 +187,12 @@ def test_the_loss_ignores_padding_and_knows_smoothing():
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():
-    config = TrainingConfig(warm_up=0.1, learning_rate=1.0)
-    rates = [learning_rate_at(step, 100, config) for step in range(100)]
+    config = TrainingConfig(epochs=10, warm_up=0.1, learning_rate=1.0, reinforced_epochs=5, reinforced_rate=0.2)
+    rates = [learning_rate_at(step, 10, config) for step in range(150)]
     assert rates[:10] == sorted(rates[:10])
-    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[9:100] == sorted(rates[9:100], reverse=True)
     assert max(rates) == 1.0
+    assert rates[99] < 0.001
+    assert rates[100] == 0.2
+    assert rates[100:] == sorted(rates[100:], reverse=True)
     assert rates[-1] < 0.001

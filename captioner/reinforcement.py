@@ -1,0 +1,43 @@
+"""Self-critical training on CIDEr-D: captions are sampled, and those better than their siblings made likelier.
+
+Rennie et al. 2017 (SCST), with the mean of a photograph's other samples as the baseline (Luo 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from captioner.metrics import CiderD
+from captioner.vocabulary import END, PAD, Vocabulary
+
+# Ending is a word of its own in the reward: else captions learn to break off in "a man in a".
+_END = "<end>"
+
+
+class Reward:
+    """CIDEr-D of sampled captions against the captions of the training photographs, in CIDEr units (percent / 100)."""
+
+    def __init__(self, references: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary):
+        self.vocabulary = vocabulary
+        self.cider = CiderD([[[*caption, _END] for caption in captions] for captions in references])
+
+    def __call__(self, words: np.ndarray, photographs: Sequence[int]) -> np.ndarray:
+        """Sampled ids (M, T), padded, of M captions of the ``photographs`` (M,), to rewards (M,)."""
+        said = [self.vocabulary.decode(row) + ([_END] if END in row else []) for row in words]
+        return self.cider.score(said, photographs) / 100
+
+
+def self_critical_loss(logits: torch.Tensor, words: torch.Tensor, rewards: torch.Tensor, samples: int) -> torch.Tensor:
+    """Policy-gradient loss of sampled ``words`` (M, T) under ``logits`` (M, T, V), padding left out.
+
+    ``rewards`` (M,), the ``samples`` of one photograph adjacent; each is judged against the mean of the others.
+    """
+    grouped = rewards.view(-1, samples)
+    others = (grouped.sum(1, keepdim=True) - grouped) / (samples - 1)
+    advantage = (grouped - others).view(-1, 1)
+    chosen = logits.log_softmax(-1).gather(2, words[:, :, None]).squeeze(2)
+    spoken = words != PAD
+    return -(advantage * chosen * spoken).sum() / spoken.sum()
