@@ -45,8 +45,8 @@ class TrainingConfig:
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
-    reinforced_epochs: int = field(default=6, metadata={"help": "further passes of self-critical training on CIDEr-D"})
-    reinforced_rate: float = field(default=2e-4, metadata={"help": "learning rate at their start"})
+    reinforced_epochs: int = field(default=3, metadata={"help": "further passes of self-critical training on CIDEr-D"})
+    reinforced_rate: float = field(default=3e-5, metadata={"help": "learning rate at their start"})
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
@@ -166,16 +166,16 @@ class Progress:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         self.counters = {"step": 0, "shown": 0.0, "photographs": 0, "best": -1.0}
 
-    def update(self, loss: torch.Tensor, rate: float) -> None:
-        """One step of the optimiser, and of the average behind it."""
+    def update(self, loss: torch.Tensor, rate: float, *, age: int) -> None:
+        """One step of the optimiser, and of the average behind it, which is ``age`` steps old."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.decoder.parameters(), self.config.clip)
         self.optimizer.step()
-        step = self.counters["step"] = self.counters["step"] + 1
-        decay = min(self.config.averaging, (1 + step) / (10 + step))
+        self.counters["step"] += 1
+        decay = min(self.config.averaging, (1 + age) / (10 + age))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.decoder.parameters()), 1 - decay)
 
@@ -315,20 +315,24 @@ class _Loop:
         self._finish()
 
     def _epoch(self, epoch: int, bar: tqdm) -> None:
-        counters = self.progress.counters
-        self.progress.decoder.train()
-        loss_of = self._imitate if epoch < self.config.epochs else self._reinforce
+        counters, steps = self.progress.counters, self.examples.steps
+        imitates = epoch < self.config.epochs
+        # Dropout would draw samples from one network and learn from them in another, which diverges.
+        self.progress.decoder.train(imitates)
+        loss_of = self._imitate if imitates else self._reinforce
+        begun = 0 if imitates else self.config.epochs * steps  # each phase has an average of its own
         saved = time.monotonic()
-        for batch in self.examples.epoch(epoch, skip=counters["step"] % self.examples.steps):
+        for batch in self.examples.epoch(epoch, skip=counters["step"] % steps):
             # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"])
             loss, shown = loss_of(batch)
-            self.progress.update(loss, learning_rate_at(counters["step"], self.examples.steps, self.config))
+            rate = learning_rate_at(counters["step"], steps, self.config)
+            self.progress.update(loss, rate, age=counters["step"] - begun)
             counters["shown"] += shown * len(batch.rows)
             counters["photographs"] += len(batch.rows)
             bar.update()
             # At an epoch's end the state is saved once the epoch has been judged.
-            within = counters["step"] % self.examples.steps
+            within = counters["step"] % steps
             if within and time.monotonic() - saved > self.config.checkpoint_seconds:
                 self.progress.save(self.output)
                 saved = time.monotonic()
