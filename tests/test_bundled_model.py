@@ -1,0 +1,38 @@
+"""The model that ships, on the photographs that ship."""
+
+from pathlib import Path
+
+import pytest
+
+import captioner
+from captioner.hub import BUNDLED
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "assets" / "examples").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return captioner.load(BUNDLED, device="cpu")
+
+
+def test_the_config_says_what_the_model_is(bundled):
+    assert bundled.notice is None
+    assert bundled.about["scores"]["split"] == "val"
+    assert "non-commercial" in bundled.about["licence"]
+    assert "Flickr8k" in bundled.about["data"]
+    assert (BUNDLED / "model.safetensors").stat().st_size < 95_000_000
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_explanation_adds_up_and_the_beam_beats_greedy(bundled, path):
+    explained, greedy = bundled.explain(path), bundled.explain(path, beam_size=1)
+    assert explained.grid == (7, 7)
+    for word in explained.words:
+        total = word.bias + word.language_logit + word.region_logits.sum()
+        assert total == pytest.approx(word.logit, rel=1e-3)
+        assert word.region_map.sum() == pytest.approx(1, abs=1e-4)
+    assert explained.log_probability >= greedy.log_probability - 1e-4
+
+
+def test_captions_depend_on_the_photograph(bundled):
+    assert len({bundled.explain(path).text for path in EXAMPLES}) == len(EXAMPLES)
