@@ -134,8 +134,6 @@ def build(model: Captioner) -> gr.Blocks:
                 return {
                     message: views.error("Something went wrong with this photograph. Try again, or try another one.")
                 }
-            if not new.words:
-                return {message: views.error("The model found no words for this photograph. Try another one.")}
             return {explained: new, message: "", others: views.others(new), **select(new, _first_content_word(new))}
 
         def on_word(shown: ExplainedCaption | None, event: gr.EventData) -> dict[Any, Any]:

@@ -51,6 +51,10 @@ class TrainingConfig:
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
 
+    def __post_init__(self):
+        if self.reinforced_epochs and self.captions < 2:
+            raise ValueError("Self-critical training compares captions of a photograph: it needs at least 2 of them.")
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -111,6 +111,12 @@ def test_a_run_is_neither_overwritten_nor_continued_by_mistake(run, tmp_path):
         run(tmp_path / "run", replace(CONFIG, epochs=1, learning_rate=1.0), resume=True)
 
 
+def test_self_critical_training_needs_captions_to_compare():
+    with pytest.raises(ValueError, match="at least 2"):
+        TrainingConfig(captions=1, reinforced_epochs=1)
+    assert TrainingConfig(captions=1, reinforced_epochs=0).captions == 1
+
+
 def test_validation_photographs_are_never_learnt_from(data, run, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(training, "Examples", lambda records, *rest: seen.extend(records) or Examples(records, *rest))
