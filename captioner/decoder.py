@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from captioner.attention import FORMS, Depth, Memory
-from captioner.head import RegionWordHead
+from captioner.attention import FORMS, Depth, Memory, attend
+from captioner.head import HEADS
 from captioner.vocabulary import PAD
 
 
@@ -28,6 +28,10 @@ class DecoderConfig:
     attention: Literal["gated", "pyramid", "none"] = field(
         default="pyramid", metadata={"help": "how a layer's attention reaches the next"}
     )
+    head: Literal["additive", "plain"] = field(
+        default="additive", metadata={"help": "whether logits are a sum over regions; 'plain' is for ablations"}
+    )
+    feedback: bool = field(default=True, metadata={"help": "show every word the regions that spoke for it"})
     dropout: float = field(default=0.3, metadata={"help": "share of states dropped in training"})
     feature_dropout: float = field(
         default=0.3, metadata={"help": "share of the encoder's features dropped in training"}
@@ -51,7 +55,7 @@ class Decoded:
     """The outcome of one pass over T positions of M captions."""
 
     logits: torch.Tensor  # (M, T, V)
-    language: torch.Tensor  # (M, T, D), the language states
+    language: torch.Tensor | None  # (M, T, D), the language states; None where the head is no sum
     alpha: torch.Tensor  # (M, T, R), the head's attention
     layer_maps: list[torch.Tensor]  # of each layer that attends, (M, T, R') on its own grid
 
@@ -87,13 +91,15 @@ class CausalConvolution(nn.Module):
 class Decoder(nn.Module):
     """Region features and the words so far to the next word, for all positions at once or one after the other.
 
-    Raises ``ValueError`` for a form of attention that does not exist.
+    Raises ``ValueError`` for a form of attention or a head that does not exist.
     """
 
     def __init__(self, config: DecoderConfig, *, channels: int, grid: tuple[int, int], vocabulary: int):
         super().__init__()
         if config.attention not in FORMS:
             raise ValueError(f"No attention {config.attention!r}; choose one of {', '.join(FORMS)}.")
+        if config.head not in HEADS:
+            raise ValueError(f"No head {config.head!r}; choose one of {', '.join(HEADS)}.")
         self.config, self.grid = config, grid
         width, regions = config.width, grid[0] * grid[1]
         self.project = nn.Sequential(
@@ -106,7 +112,8 @@ class Decoder(nn.Module):
         self.convolutions = nn.ModuleList(CausalConvolution(width, config.kernel) for _ in range(config.layers))
         self.contexts = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.head = RegionWordHead(width, self.embedding, config.dropout)
+        self.head = HEADS[config.head](width, self.embedding, config.dropout)
+        self.feedback = nn.Linear(width, width) if config.feedback else None
         self.dropout = nn.Dropout(config.dropout)
 
     def look(self, features: torch.Tensor) -> Regions:
@@ -121,6 +128,17 @@ class Decoder(nn.Module):
             weight.new_zeros(captions, self.config.kernel - 1, self.config.width) for _ in range(self.config.layers)
         ]
 
+    def _embed(self, words: torch.Tensor, regions: Regions) -> torch.Tensor:
+        """Input words (M, T) to states (M, T, D), with the feedback of their own region-word scores.
+
+        A word enters together with the mean of the region values, weighted by the word's likelihood at each: what the
+        caption said and where it was goes into what it says next (the attention feedback of arXiv 2407.09556).
+        """
+        x = self.embedding(words) * math.sqrt(self.config.width)
+        if self.feedback is None:
+            return x
+        return x + self.feedback(attend(self.head.relevance(words, regions.values).softmax(-1), regions.values))
+
     def forward(self, words: torch.Tensor, regions: Regions, state: State | None = None) -> tuple[Decoded, State]:
         """Words (M, T), of which M / B belong to each photograph, to the outcome and the state after them.
 
@@ -128,7 +146,7 @@ class Decoder(nn.Module):
         that T words at once and T calls with one word each give the same logits.
         """
         state = self.start(len(words)) if state is None else state
-        x = self.dropout(self.embedding(words) * math.sqrt(self.config.width))  # (M, T, D)
+        x = self.dropout(self._embed(words, regions))
         depth, maps, after = Depth(), [], []
         for layer, convolution in enumerate(self.convolutions):
             gate, depth = self.hierarchy.gate(layer, x, depth)

@@ -148,3 +148,8 @@ def positive_map(region_logits: np.ndarray) -> np.ndarray:
     total = positive.sum((-2, -1), keepdims=True)
     uniform = np.full_like(positive, 1 / (positive.shape[-2] * positive.shape[-1]))
     return np.where(total > 0, positive / np.where(total > 0, total, 1), uniform)
+
+
+def image_reliance(seen: float, unseen: float) -> float:
+    """How far a probability falls from ``seen`` to ``unseen``, from -1 (only there without) to 1 (only there with)."""
+    return (seen - unseen) / max(seen, unseen, 1e-12)

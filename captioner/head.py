@@ -22,7 +22,7 @@ class RegionWordHead(nn.Module):
         self.language = nn.Linear(width, width)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
-        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.value = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def memory(self, regions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ class RegionWordHead(nn.Module):
 
     def forward(
         self, x: torch.Tensor, memory: tuple[torch.Tensor, torch.Tensor], prior: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """Word states (M, T, D) to logits (M, T, V), language states (M, T, D) and alpha (M, T, R).
 
         ``prior``: scores (M, T, R) that the attention hierarchy hands over, or None.
@@ -39,16 +39,33 @@ class RegionWordHead(nn.Module):
         keys, values = memory
         scores = attention_scores(self.query(x), keys)
         alpha = (scores if prior is None else scores + prior).softmax(-1)
-        language = self.language(x)
-        state = self.dropout(language + attend(alpha, values))
-        logits = state @ self.embedding.weight.T + self.bias
-        return logits, language, alpha
+        state, language = self.combine(x, attend(alpha, values))
+        return self.dropout(state) @ self.embedding.weight.T + self.bias, language, alpha
 
-    def parts(
-        self, words: torch.Tensor, language: torch.Tensor, alpha: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The parts of the logits of ``words`` (M, T): bias (M, T), language (M, T) and regions C (M, T, R)."""
+    def combine(self, x: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Word states and attended values, (M, T, D) each, to what E is multiplied with, and its language part."""
+        language = self.language(x)
+        return language + seen, language
+
+    def relevance(self, words: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """``v_r . E_w`` of words (M, T) at the regions of their photographs, (B, R, D): (M, T, R)."""
         embedded = self.embedding(words)  # (M, T, D)
         grouped = embedded.reshape(len(values), -1, embedded.shape[-1])  # (B, N * T, D)
-        relevance = (grouped @ values.transpose(1, 2)).view_as(alpha)  # v_r . E_w
-        return self.bias[words], (language * embedded).sum(-1), alpha * relevance
+        return (grouped @ values.transpose(1, 2)).view(*words.shape, -1)
+
+
+class PlainHead(RegionWordHead):
+    """What the additive head is compared with: a multilayer perceptron on state and attended values.
+
+    Its logits do not fall apart into regions, so it explains by attention alone. For ablations.
+    """
+
+    def __init__(self, width: int, embedding: nn.Embedding, dropout: float):
+        super().__init__(width, embedding, dropout)
+        self.language = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def combine(self, x: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.language(torch.cat([x, seen], -1)), None
+
+
+HEADS: dict[str, type[RegionWordHead]] = {"additive": RegionWordHead, "plain": PlainHead}

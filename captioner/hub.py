@@ -20,7 +20,7 @@ from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
 HUB_SECONDS = 5.0  # how long the Hub may take to answer before it counts as unreachable

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
 import torch
+from PIL import Image
 
-from captioner.attention import resize_maps
-from captioner.decoder import Decoded, Regions
-from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, positive_map
+from captioner.decoder import Regions
+from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, image_reliance, positive_map
 from captioner.generation import GenerationConfig, Hypothesis, beam_search
-from captioner.hub import SavedModel, find_model, load_model
+from captioner.hub import ModelError, SavedModel, find_model, load_model
 from captioner.photographs import PhotographSource, open_photograph
+from captioner.reading import read
 from captioner.vocabulary import END, PAD, START, UNKNOWN, sentence, tokenize
 
 ALTERNATIVES = 5
 
 
 class PrefixError(ValueError):
-    """First words that the model cannot continue; the message says which and why."""
+    """Words that the model cannot say; the message says which and why."""
 
 
 class Captioner:
@@ -48,73 +48,92 @@ class Captioner:
         """
         generation = GenerationConfig(beam_size=beam_size)
         photograph = open_photograph(image)
-        first = self._prefix(prefix, generation.max_words)
+        first = self._known(prefix or (), generation.max_words - 1)
+        regions, blank = self._look(photograph)
+        best, *others = beam_search(self.model.decoder, regions, generation, prefix=first)[0]
+        alternatives = tuple(AlternativeCaption(self._text(other), other.log_probability) for other in others)
+        return self._explained(photograph, best.words, best.log_probability, regions, blank, alternatives)
+
+    @torch.inference_mode()
+    def explain_caption(self, image: PhotographSource, caption: str | Sequence[str]) -> ExplainedCaption:
+        """Explain a caption that is given, whoever wrote it: what the model makes of every word, in its place.
+
+        Raises ``PhotographError`` for an unusable photograph and ``PrefixError`` for words it does not know.
+        """
+        photograph = open_photograph(image)
+        words = self._known(caption, GenerationConfig().max_words)
+        regions, blank = self._look(photograph)
+        whole = torch.tensor([[*words, END]], device=self.device)
+        logs = read(self.model.decoder, whole, regions).logits.log_softmax(-1)
+        log_probability = float(logs.gather(2, whole[:, :, None]).sum())
+        return self._explained(photograph, words, log_probability, regions, blank, ())
+
+    def _look(self, photograph: Image.Image) -> tuple[Regions, Regions]:
+        """The regions of a photograph, and of its mean colour in its place: all that can be said without seeing it."""
         pixels = self.model.config.preprocessing(photograph)
-        # The photograph's mean colour in its place: all that can be said without seeing it.
         blank = pixels.mean((1, 2), keepdim=True).expand_as(pixels)
         both = self.model.encode(torch.stack([pixels, blank]).to(self.device))
-        regions = self.model.decoder.look(both[:1])
-        found = beam_search(self.model.decoder, regions, generation, prefix=first)[0]
-        return ExplainedCaption(
-            words=self._explain_words(found[0], regions, self.model.decoder.look(both[1:])),
-            log_probability=found[0].log_probability,
-            alternatives=tuple(AlternativeCaption(self._text(other), other.log_probability) for other in found[1:]),
-            grid=self.model.config.grid,
-            model=self.name,
-            photograph=photograph,
-        )
+        return self.model.decoder.look(both[:1]), self.model.decoder.look(both[1:])
 
-    def _prefix(self, prefix: str | Sequence[str] | None, max_words: int) -> list[int]:
-        words = tokenize(prefix) if isinstance(prefix, str) else [word.lower() for word in prefix or ()]
+    def _known(self, words: str | Sequence[str], most: int) -> list[int]:
+        """Ids of words that the model knows, at most ``most`` of them."""
+        words = tokenize(words) if isinstance(words, str) else [word.lower() for word in words]
         unknown = [word for word in words if self.vocabulary.encode([word]) == [UNKNOWN]]
         if unknown:
-            raise PrefixError(f"The model does not know {', '.join(map(repr, unknown))}; begin with other words.")
-        if len(words) >= max_words:
-            raise PrefixError(f"A caption has at most {max_words} words; begin with fewer.")
+            raise PrefixError(f"The model does not know {', '.join(map(repr, unknown))}; use other words.")
+        if len(words) > most:
+            raise PrefixError(f"Captions are short; give at most {most} words.")
         return self.vocabulary.encode(words)
 
     def _text(self, hypothesis: Hypothesis) -> str:
         return sentence(self.vocabulary.decode(hypothesis.words))
 
-    def _explain_words(self, chosen: Hypothesis, regions: Regions, blank: Regions) -> tuple[ExplainedWord, ...]:
-        """Read one parallel pass over the finished caption: it gives the same logits as the search that made it."""
+    def _explained(
+        self,
+        photograph: Image.Image,
+        caption: Sequence[int],
+        log_probability: float,
+        regions: Regions,
+        blank: Regions,
+        alternatives: tuple[AlternativeCaption, ...],
+    ) -> ExplainedCaption:
+        return ExplainedCaption(
+            words=self._explain_words(caption, regions, blank),
+            log_probability=log_probability,
+            alternatives=alternatives,
+            grid=self.model.config.grid,
+            model=self.name,
+            photograph=photograph,
+        )
+
+    def _explain_words(self, caption: Sequence[int], regions: Regions, blank: Regions) -> tuple[ExplainedWord, ...]:
         decoder, grid = self.model.decoder, self.model.config.grid
-        words = torch.tensor([chosen.words], device=self.device)  # (1, T)
-        inputs = torch.cat([words.new_tensor([[START]]), words[:, :-1]], 1)
-        decoded, _ = decoder(inputs, regions)
-        unseen, _ = decoder(inputs, blank)
-        probabilities = decoded.logits.softmax(-1)[0]  # (T, V)
+        if not caption:
+            return ()
+        words = torch.tensor([caption], device=self.device)  # (1, T)
+        seen, unseen = read(decoder, words, regions), read(decoder, words, blank)
+        probabilities = seen.logits.softmax(-1)[0]  # (T, V)
         without = unseen.logits.softmax(-1)[0]
-        bias, language, matrix = decoder.head.parts(words, decoded.language, decoded.alpha, regions.values)
-        region_logits = matrix[0].unflatten(1, grid).cpu().numpy()  # (T, H, W)
+        region_logits = seen.region_logits[0].unflatten(1, grid).cpu().numpy()  # (T, H, W)
         region_maps = positive_map(region_logits)
-        attention = decoded.alpha[0].unflatten(1, grid).cpu().numpy()
-        layer_maps = self._layer_maps(decoded)
+        attention = seen.attention[0].unflatten(1, grid).cpu().numpy()
+        layer_maps = seen.layer_maps[0].unflatten(2, grid).cpu().numpy()  # (T, L, H, W)
         return tuple(
             ExplainedWord(
                 text=self.vocabulary.decode([word])[0],
                 probability=float(probabilities[t, word]),
-                logit=float(decoded.logits[0, t, word]),
-                bias=float(bias[0, t]),
-                language_logit=float(language[0, t]),
+                logit=float(seen.logits[0, t, word]),
+                bias=float(seen.bias[0, t]),
+                language_logit=float(seen.language[0, t]),
                 region_logits=region_logits[t],
                 region_map=region_maps[t],
                 attention=attention[t],
                 layer_maps=layer_maps[t],
                 alternatives=self._alternatives(probabilities[t], word),
-                image_reliance=_fall(float(probabilities[t, word]), float(without[t, word])),
+                image_reliance=image_reliance(float(probabilities[t, word]), float(without[t, word])),
             )
-            for t, word in enumerate(chosen.words)
+            for t, word in enumerate(caption)
         )
-
-    def _layer_maps(self, decoded: Decoded) -> np.ndarray:
-        """Maps of all attending layers of one caption on the full grid, (T, L, H, W), each summing to 1."""
-        hierarchy, grid = self.model.decoder.hierarchy, self.model.config.grid
-        grids = [hierarchy.layer_grid(layer) for layer in range(hierarchy.layers)]
-        grids = [layer_grid for layer_grid in grids if layer_grid is not None]
-        full = [resize_maps(maps, old, grid)[0] for maps, old in zip(decoded.layer_maps, grids)]
-        stacked = torch.stack(full, 1)  # (T, L, R)
-        return (stacked / stacked.sum(-1, keepdim=True)).unflatten(2, grid).cpu().numpy()
 
     def _alternatives(self, probabilities: torch.Tensor, word: int) -> tuple[tuple[str, float], ...]:
         others = probabilities.clone()
@@ -133,10 +152,10 @@ def load(model: str | os.PathLike | None = None, *, device: torch.device | str |
     Raises ``ModelError`` for a model that does not exist or is broken.
     """
     found = find_model(model)
+    saved = load_model(found.folder)
+    if saved.model.config.decoder.head != "additive":
+        raise ModelError(
+            f"{found.name} was made for comparisons: its head is no sum over regions, so nothing explains it."
+        )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Captioner(load_model(found.folder), name=found.name, device=device, notice=found.notice)
-
-
-def _fall(seen: float, unseen: float) -> float:
-    """How far a probability falls from ``seen`` to ``unseen``, from -1 (only there without) to 1 (only there with)."""
-    return (seen - unseen) / max(seen, unseen, 1e-12)
+    return Captioner(saved, name=found.name, device=device, notice=found.notice)

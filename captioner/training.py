@@ -21,20 +21,23 @@ from tqdm import tqdm
 
 from captioner.data import CaptionedPhotograph, of_split, read_karpathy
 from captioner.decoder import Decoder, Regions
+from captioner.enhancement import PhraseBoxes, PhraseWords, box_loss, matching_loss
+from captioner.entities import read_entities
 from captioner.features import cached_features
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.metrics import CiderD, score_captions
 from captioner.model import CaptionModel, ModelConfig
+from captioner.reading import read
 from captioner.reinforcement import Reward, self_critical_loss
-from captioner.vocabulary import END, PAD, START, Vocabulary, sentence
+from captioner.vocabulary import END, PAD, Vocabulary, sentence
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How the decoder is trained; the defaults made the bundled model."""
 
-    epochs: int = field(default=12, metadata={"help": "passes over the training photographs"})
+    epochs: int = field(default=10, metadata={"help": "passes over the training photographs"})
     batch: int = field(default=32, metadata={"help": "photographs a step, each with several captions"})
     captions: int = field(default=5, metadata={"help": "captions of each photograph in a step"})
     learning_rate: float = field(default=8e-4, metadata={"help": "peak learning rate of AdamW"})
@@ -45,8 +48,15 @@ class TrainingConfig:
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
-    reinforced_epochs: int = field(default=3, metadata={"help": "further passes of self-critical training on CIDEr-D"})
+    reinforced_epochs: int = field(default=2, metadata={"help": "further passes of self-critical training on CIDEr-D"})
     reinforced_rate: float = field(default=3e-5, metadata={"help": "learning rate at their start"})
+    reinforced_anchor: float = field(
+        default=0.2, metadata={"help": "weight of the loss of the first phase in self-critical training"}
+    )
+    boxes: float = field(default=0.6, metadata={"help": "weight of phrase boxes (entities.json); 0 needs none"})
+    matching: float = field(
+        default=0.1, metadata={"help": "weight of finding the photograph of a caption by region-word scores"}
+    )
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
@@ -61,8 +71,8 @@ class Batch:
     """B photographs and the captions to learn, M = B x captions, those of one photograph adjacent."""
 
     features: torch.Tensor  # (B, R, C)
-    inputs: torch.Tensor  # (M, T), start first
-    targets: torch.Tensor  # (M, T), end last
+    words: torch.Tensor  # (M, T), end last
+    phrases: PhraseBoxes | None
     rows: np.ndarray  # (B,), which photographs they are
     mirrored: np.ndarray  # (B,), whether features and captions are those of the mirror image
 
@@ -76,8 +86,9 @@ class Examples:
         vocabulary: Vocabulary,
         features: list[np.ndarray],  # (N, R, C) of the photographs, then, if wanted, of their mirror images
         config: TrainingConfig,
+        phrases: PhraseWords | None = None,
     ):
-        self.features, self.config = features, config
+        self.features, self.config, self.phrases = features, config, phrases
         self.captions = [[vocabulary.encode(words) for words in record.tokens] for record in records]
         self.mirrored = np.arange(len(vocabulary))
         if "left" in vocabulary and "right" in vocabulary:
@@ -98,9 +109,10 @@ class Examples:
         for start in range(skip * self.config.batch, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
             features = np.stack([self.features[views[row]][row] for row in rows])
-            words = [self._caption(row, index, views[row]) for row in rows for index in chosen[row]]
-            inputs, targets = _pad(words, self.config.longest)
-            yield Batch(torch.from_numpy(features), inputs, targets, rows, views[rows] > 0)
+            captions = [(row, index, views[row] > 0) for row in rows for index in chosen[row]]
+            words = _pad([self._caption(*caption) for caption in captions], self.config.longest)
+            phrases = self.phrases and self.phrases.batch(captions, self.config.longest)
+            yield Batch(torch.from_numpy(features), words, phrases, rows, views[rows] > 0)
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         """A random order in which the photographs of a batch have captions of like length: less padding, same epoch."""
@@ -120,24 +132,41 @@ class Examples:
         rounds = -(-self.config.captions // count)
         return np.concatenate([random.permutation(count) for _ in range(rounds)])[: self.config.captions]
 
-    def _caption(self, row: int, index: int, view: int) -> list[int]:
+    def _caption(self, row: int, index: int, mirrored: bool) -> list[int]:
         words = self.captions[row][index]
-        return self.mirrored[words].tolist() if view else words
+        return self.mirrored[words].tolist() if mirrored else words
 
 
-def _pad(captions: list[list[int]], longest: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Captions to inputs (start first) and targets (end last), padded; a longer caption is cut and has no end."""
+def _pad(captions: list[list[int]], longest: int) -> torch.Tensor:
+    """Captions to ids (M, T), end last, padded; a longer caption is cut and has no end."""
     length = min(longest, max(map(len, captions))) + 1
-    inputs, targets = torch.full((2, len(captions), length), PAD)
+    padded = torch.full((len(captions), length), PAD)
     for row, words in enumerate(captions):
-        inputs[row, : len(words) + 1] = torch.tensor([START, *words])[:length]
-        targets[row, : len(words) + 1] = torch.tensor([*words, END])[:length]
-    return inputs, targets
+        padded[row, : len(words) + 1] = torch.tensor([*words, END])[:length]
+    return padded
 
 
 def caption_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
     """Mean cross-entropy of logits (M, T, V) against target words (M, T), padding left out."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing)
+
+
+def imitation_loss(decoder: Decoder, batch: Batch, config: TrainingConfig) -> tuple[torch.Tensor, float]:
+    """The loss of the first phase: cross-entropy on people's captions and the enhancement; the cross-entropy alone."""
+    words = batch.words.to(decoder.position.device)
+    with torch.autocast(words.device.type, torch.bfloat16, enabled=words.device.type == "cuda"):
+        regions = _look(decoder, batch)
+        reading = read(decoder, words, regions)
+    entropy = loss = caption_loss(reading.logits.float(), words, config.label_smoothing)
+    if config.boxes:
+        loss = loss + config.boxes * box_loss(reading, batch.phrases.to(words.device))
+    if config.matching:
+        loss = loss + config.matching * matching_loss(regions.values.float(), decoder.embedding.weight, words)
+    return loss, entropy.item()
+
+
+def _look(decoder: Decoder, batch: Batch) -> Regions:
+    return decoder.look(batch.features.to(decoder.position.device).float())
 
 
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
@@ -285,7 +314,7 @@ def train(
     views = [features(training, "train")]
     if config.flip:
         views.append(features(training, "train-flipped", flipped=True))
-    examples = Examples(training, vocabulary, views, config)
+    examples = Examples(training, vocabulary, views, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
     progress = Progress(model.decoder, config)
     if resume:
@@ -295,6 +324,17 @@ def train(
         f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
     )
     _Loop(model, progress, examples, [r.tokens for r in training], judge, vocabulary, about, output, say).run()
+
+
+def _phrases(
+    data: Path, records: list[CaptionedPhotograph], model_config: ModelConfig, config: TrainingConfig
+) -> PhraseWords | None:
+    """The phrase boxes of the training captions where they have a weight."""
+    if not config.boxes:
+        return None
+    entities = read_entities(data)
+    known = [entities.get(record.path.name, ()) for record in records]
+    return PhraseWords([record.tokens for record in records], known, model_config.grid)
 
 
 class _Loop:
@@ -323,13 +363,14 @@ class _Loop:
         imitates = epoch < self.config.epochs
         # Dropout would draw samples from one network and learn from them in another, which diverges.
         self.progress.decoder.train(imitates)
-        loss_of = self._imitate if imitates else self._reinforce
         begun = 0 if imitates else self.config.epochs * steps  # each phase has an average of its own
         saved = time.monotonic()
         for batch in self.examples.epoch(epoch, skip=counters["step"] % steps):
             # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"])
-            loss, shown = loss_of(batch)
+            loss, shown = (
+                imitation_loss(self.progress.decoder, batch, self.config) if imitates else self._reinforce(batch)
+            )
             rate = learning_rate_at(counters["step"], steps, self.config)
             self.progress.update(loss, rate, age=counters["step"] - begun)
             counters["shown"] += shown * len(batch.rows)
@@ -341,27 +382,22 @@ class _Loop:
                 self.progress.save(self.output)
                 saved = time.monotonic()
 
-    def _look(self, batch: Batch) -> Regions:
-        return self.progress.decoder.look(batch.features.to(self.device).float())
-
     def _imitate(self, batch: Batch) -> tuple[torch.Tensor, float]:
-        """Cross-entropy on people's captions; what is shown is the loss."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            decoded, _ = self.progress.decoder(batch.inputs.to(self.device), self._look(batch))
-        loss = caption_loss(decoded.logits.float(), batch.targets.to(self.device), self.config.label_smoothing)
-        return loss, loss.item()
+        """The loss of the first phase; what is shown is the cross-entropy."""
+        return imitation_loss(self.progress.decoder, batch, self.config)
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
-        samples, regions = self.config.captions, self._look(batch)
+        samples, regions = self.config.captions, _look(self.progress.decoder, batch)
         words = sample(self.progress.decoder, regions, samples, self.config.longest)
         said = words.cpu().numpy()
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
         said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
         rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
-        inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-        decoded, _ = self.progress.decoder(inputs, regions)
-        return self_critical_loss(decoded.logits, words, rewards, samples), rewards.mean().item()
+        loss = self_critical_loss(read(self.progress.decoder, words, regions).logits, words, rewards, samples)
+        if self.config.reinforced_anchor:
+            loss = loss + self.config.reinforced_anchor * self._imitate(batch)[0]
+        return loss, rewards.mean().item()
 
     @cached_property
     def reward(self) -> Reward:

@@ -106,7 +106,7 @@ def test_a_failing_write_leaves_the_old_file(folder: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format_version=2), "format version 2; this program reads 1"),
+        (lambda c: c.update(format_version=1), "format version 1; this program reads 2"),
         (lambda c: c.pop("format_version"), "format version None"),
         (lambda c: c["decoder"].update(colour="red"), "unknown settings colour for DecoderConfig"),
         (lambda c: c["encoder"].update(depth=3), "unknown settings depth for EncoderConfig"),
@@ -130,7 +130,7 @@ def test_a_config_that_makes_no_sense_is_refused(folder: Path, change: Callable[
         load_model(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format_version": 1', b"\xff\xfe\x00", b"[1, 2]", b"null"])
+@pytest.mark.parametrize("content", [b"", b'{"format_version": 2', b"\xff\xfe\x00", b"[1, 2]", b"null"])
 def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: bytes):
     (folder / CONFIG_FILE).write_bytes(content)
     with pytest.raises(ModelError, match=CONFIG_FILE):

@@ -6,6 +6,7 @@ import pytest
 import captioner as package
 from captioner import Captioner, ModelError, PhotographError, PrefixError
 from captioner.attention import FORMS
+from captioner.hub import save_model
 from tests.tiny import tiny_model
 
 
@@ -61,7 +62,7 @@ def test_a_prefix_begins_the_caption(captioner, photograph):
 def test_an_unknown_first_word_is_named(captioner, photograph):
     with pytest.raises(PrefixError, match="'zebra'"):
         captioner.explain(photograph, prefix="a zebra in")
-    with pytest.raises(PrefixError, match="at most 20"):
+    with pytest.raises(PrefixError, match="at most 19"):
         captioner.explain(photograph, prefix="a " * 20)
 
 
@@ -90,3 +91,30 @@ def test_load_takes_a_folder(model_folder, captioner, photograph):
     loaded = package.load(model_folder, device="cpu")
     assert loaded.notice is None
     assert loaded.explain(photograph).grid == (3, 3)
+
+
+def test_a_given_caption_is_explained_as_the_models_own_would_be(captioner, photograph):
+    own = captioner.explain(photograph)
+    given = captioner.explain_caption(photograph, own.text)
+    assert given.text == own.text
+    assert given.log_probability == pytest.approx(own.log_probability, abs=1e-3)
+    for word, same in zip(own.words, given.words, strict=True):
+        assert word.probability == pytest.approx(same.probability, abs=1e-5)
+        np.testing.assert_allclose(word.region_logits, same.region_logits, atol=1e-5)
+
+
+def test_an_empty_caption_has_no_words_but_a_probability(captioner, photograph):
+    explained = captioner.explain_caption(photograph, "")
+    assert explained.words == ()
+    assert explained.log_probability < 0
+
+
+def test_a_given_caption_must_be_of_known_words(captioner, photograph):
+    with pytest.raises(PrefixError, match="'zebra'"):
+        captioner.explain_caption(photograph, "a zebra")
+
+
+def test_a_model_for_ablations_is_refused_by_name(tmp_path):
+    save_model(tmp_path, tiny_model(head="plain"))
+    with pytest.raises(ModelError, match="no sum over regions"):
+        package.load(tmp_path)

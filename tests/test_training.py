@@ -15,7 +15,7 @@ from captioner.encoder import EncoderConfig
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.training import Examples, Progress, TrainingConfig, caption_loss, learning_rate_at, train
-from captioner.vocabulary import END, PAD, START, Vocabulary
+from captioner.vocabulary import END, PAD, Vocabulary
 from tests.tiny_data import make_data, make_encoder_weights
 
 CONFIG = TrainingConfig(
@@ -125,6 +125,16 @@ def test_validation_photographs_are_never_learnt_from(data, run, tmp_path, monke
     assert {record.split for record in seen} == {"train"}
 
 
+def test_boxes_need_phrases_beside_the_data(data, run, tmp_path, monkeypatch):
+    def missing(folder):
+        raise DataError(f"{folder / 'entities.json'} is missing")
+
+    monkeypatch.setattr(training, "read_entities", missing)
+    with pytest.raises(DataError, match=r"entities\.json is missing"):
+        run(tmp_path / "run")
+    run(tmp_path / "without", replace(CONFIG, epochs=1, boxes=0.0))
+
+
 def test_data_without_a_split_is_refused(data):
     with pytest.raises(DataError, match="train, val"):
         of_split(read_karpathy(data), "test")
@@ -145,14 +155,12 @@ def test_an_epoch_shows_every_photograph_once_with_its_captions(data):
     rows = torch.cat([batch.features[:, 0, 0].abs() for batch in batches])
     assert sorted(rows.tolist()) == list(range(1, 13))
     for batch in batches:
-        features, inputs, targets = batch.features, batch.inputs, batch.targets
+        features = batch.features
         assert (features[:, 0, 0].abs().numpy() == batch.rows + 1).all()
         assert ((features[:, 0, 0] < 0).numpy() == batch.mirrored).all()
-        assert inputs.shape == targets.shape
-        assert (inputs[:, 0] == START).all()
-        for row, (given, wanted) in enumerate(zip(inputs.tolist(), targets.tolist())):
-            words = vocabulary.decode(wanted)
-            assert vocabulary.decode([*given, END])[: len(words)] == words
+        for row, ids in enumerate(batch.words.tolist()):
+            words = vocabulary.decode(ids)
+            assert ids[len(words)] == END
             photograph = made.captions[int(features[row // 2, 0, 0].abs()) - 1]
             swapped = [{"left": "right", "right": "left"}.get(word, word) for word in words]
             flipped = features[row // 2, 0, 0] < 0
@@ -166,20 +174,20 @@ def test_epochs_differ_and_may_be_entered_in_the_middle(data):
     for skip in range(made.steps):
         for whole, late in zip(first[skip:], made.epoch(0, skip=skip), strict=True):
             assert torch.equal(whole.features, late.features)
-            assert torch.equal(whole.targets, late.targets)
+            assert torch.equal(whole.words, late.words)
 
 
 def test_a_long_caption_is_cut_and_not_ended(data):
     _, made = examples(data, longest=3)
     for batch in made.epoch(0):
-        assert batch.inputs.shape[1] == 4
-        assert END not in batch.targets
-        assert PAD not in batch.targets
+        assert batch.words.shape[1] == 4
+        assert END not in batch.words
+        assert PAD not in batch.words
 
 
 def test_photographs_with_few_captions_repeat_them(data):
     _, made = examples(data, captions=5)
-    assert len(next(made.epoch(0)).inputs) == 5 * 5
+    assert len(next(made.epoch(0)).words) == 5 * 5
 
 
 def test_the_loss_ignores_padding_and_knows_smoothing():

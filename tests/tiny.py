@@ -19,12 +19,14 @@ WORDS = (
 ).split()
 
 
-def tiny_model(attention: str = "pyramid", *, seed: int = 0, image_size: int = 64, layers: int = 3) -> SavedModel:
+def tiny_model(
+    attention: str = "pyramid", *, seed: int = 0, image_size: int = 64, layers: int = 3, head: str = "additive"
+) -> SavedModel:
     """ResNet-18 on 64 px (2 x 2 regions; 96 px give 3 x 3), decoder of width 16. Deterministic in ``seed``."""
     torch.manual_seed(seed)
     config = ModelConfig(
         encoder=EncoderConfig("resnet18"),
-        decoder=DecoderConfig(width=16, layers=layers, attention=attention),
+        decoder=DecoderConfig(width=16, layers=layers, attention=attention, head=head),
         preprocessing=Preprocessing(image_size=image_size),
     )
     vocabulary = Vocabulary(WORDS)

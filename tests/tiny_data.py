@@ -1,4 +1,4 @@
-"""A data set made in a moment: squares of some colour, left or right, each with two true captions."""
+"""A data set made in a moment: squares of some colour, left or right, each with two true captions and their boxes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 
 
 def make_data(folder: Path, *, train: int = 12, val: int = 4) -> Path:
-    """Photographs and a Karpathy JSON in ``folder``."""
+    """Photographs, a Karpathy JSON and an ``entities.json`` in ``folder``."""
     (folder / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
-    images = []
+    images, entities = [], {}
     for number in range(train + val):
         colour, side = list(COLOURS)[number % 3], ("left", "right")[number // 3 % 2]
         pixels = random.integers(0, 60, (64, 64, 3), dtype=np.uint8)
-        pixels[20:44, slice(6, 30) if side == "left" else slice(34, 58)] = COLOURS[colour]
+        first, last = (6, 30) if side == "left" else (34, 58)
+        pixels[20:44, first:last] = COLOURS[colour]
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
         captions = [f"A {colour} square on the {side} .", f"The {side} square is {colour} ."]
         images.append(
@@ -33,6 +34,14 @@ def make_data(folder: Path, *, train: int = 12, val: int = 4) -> Path:
                 "sentences": [{"raw": c, "tokens": c.lower().split()[:-1]} for c in captions],
             }
         )
+        entities[f"{number}.png"] = {
+            "boxes": {"1": [[first / 64, 20 / 64, last / 64, 44 / 64]]},
+            "sentences": [
+                {"words": captions[0].split(), "phrases": [{"chain": "1", "types": ["other"], "first": 0, "last": 2}]},
+                {"words": captions[1].split(), "phrases": [{"chain": "1", "types": ["other"], "first": 0, "last": 2}]},
+            ],
+        }
+    (folder / "entities.json").write_text(json.dumps(entities))
     (folder / "dataset_tiny.json").write_text(json.dumps({"dataset": "tiny", "images": images}))
     return folder
 
