@@ -67,10 +67,39 @@ def test_a_model_is_trained_and_evaluated_from_the_command_line(tmp_path, capsys
     # The model is stored in float16 and was scored as stored: training and evaluation agree.
     assert trained.about["scores"] == {"split": "val", "beam": 3} | rounded
 
+    everything = "--metrics captions,grounding,faithfulness,hallucination --tested 1 --limit 2"
+    assert evaluate.main(f"--data {data} --model {tmp_path / 'run'} {everything} --json {report}".split()) == 0
+    scores = json.loads(report.read_text())
+    assert scores["photographs"] == 2
+    assert {"captions", "grounding", "faithfulness", "hallucination", "seconds"} <= set(scores)
 
-@pytest.mark.parametrize("arguments", ["--split test", "--metrics bleu", "--beam 0", "--model /no/such/folder"])
+
+def test_coco_files_are_measured_by_their_instances(tmp_path, photograph, model_folder):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations").mkdir()
+    photograph.save(tmp_path / "images" / "1.png")
+    images = [{"id": 1, "file_name": "1.png", "width": photograph.width, "height": photograph.height}]
+    captions = {"images": images, "annotations": [{"id": 1, "image_id": 1, "caption": "A dog on the grass."}]}
+    box = {"id": 1, "image_id": 1, "category_id": 18, "bbox": [80, 20, 40, 40], "iscrowd": 0}
+    instances = {"images": images, "annotations": [box], "categories": [{"id": 18, "name": "dog"}]}
+    (tmp_path / "annotations" / "captions_tiny.json").write_text(json.dumps(captions))
+    report = tmp_path / "report.json"
+    command = f"--data {tmp_path} --split tiny --model {model_folder} --json {report} --tested 0 --metrics".split()
+    assert evaluate.main([*command, "captions,hallucination"]) == 0
+    assert json.loads(report.read_text())["hallucination"]["truth"] == "captions"
+    (tmp_path / "annotations" / "instances_tiny.json").write_text(json.dumps(instances))
+    assert evaluate.main([*command, "grounding,hallucination"]) == 0
+    scores = json.loads(report.read_text())
+    assert scores["grounding"]["phrases"] == 1
+    assert scores["hallucination"]["truth"] == "instances and captions"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--split test", "--metrics bleu", "--metrics grounding", "--beam 0", "--model /no/such/folder"]
+)
 def test_evaluation_says_what_is_wrong(arguments, tmp_path, model_folder, capsys):
     data = make_data(tmp_path / "tiny")
+    (data / "entities.json").unlink()
     assert evaluate.main(["--data", str(data), "--model", str(model_folder), *arguments.split()]) == 2
     assert capsys.readouterr().err.startswith("evaluate.py: ")
 
