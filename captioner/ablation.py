@@ -228,7 +228,7 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
         axes.annotate(line["name"], (line[column], line["CIDEr"]), xytext=(6, 4), textcoords="offset points")
     axes.set_xlabel("pointing accuracy of the map, % (region-word; attention for the plain head)")
     axes.set_ylabel("CIDEr-D, % (val, beam 3)")
-    axes.margins(x=0.15)
+    axes.margins(x=0.3)
     return drawn
 
 

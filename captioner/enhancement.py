@@ -6,6 +6,7 @@ images, M captions, T words, R regions, D width, P phrase words that have boxes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def box_loss(reading: Reading, boxes: PhraseBoxes) -> torch.Tensor:
     region speaks for the word yet, and asks for regions that do.
     """
     if not len(boxes.captions):
-        return reading.bias.sum() * 0
+        return reading.bias.sum() * 0  # a loss like the others, with nothing to learn
     at = boxes.captions, boxes.positions
     alpha, added = reading.attention[at], reading.region_logits[at].relu()  # (P, R)
     evidence = alpha.clamp_min(1e-9).log() + reading.relevance[at]
@@ -112,4 +113,4 @@ def matching_loss(values: torch.Tensor, embedding: torch.Tensor, words: torch.Te
     own = torch.arange(batch, device=words.device).repeat_interleave(captions)
     of_captions = F.cross_entropy(scores, own)
     to_captions = scores.T.log_softmax(1)[own, torch.arange(len(words), device=words.device)].mean()
-    return of_captions - to_captions - torch.tensor(float(captions)).log()
+    return of_captions - to_captions - math.log(captions)

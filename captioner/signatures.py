@@ -33,7 +33,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where a signature begins. Chosen on 80 captions of the bundled model (Flickr8k's val), to leave the usual alone."""
+    """Where a signature begins. Chosen on 80 val captions of the bundled model, to leave the usual alone."""
 
     # Percent: a map is concentrated when its strongest fifth, which occlusion hides, holds most of it.
     concentration: float = 50.0
