@@ -70,7 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             repeat_trigrams=not arguments.no_repeat_trigrams,
         )
         records = of_split(read_data(arguments.data), arguments.split)[: arguments.limit]
-        instances = read_instances(arguments.data) if any(arguments.data.glob(INSTANCES)) else None
+        metrics = arguments.metrics.split(",")
+        # Boxes are many: they are read only for what needs them.
+        annotated = {"grounding", "hallucination"} & set(metrics) and any(arguments.data.glob(INSTANCES))
+        instances = read_instances(arguments.data) if annotated else None
+        phrases = _phrases(arguments.data, records, instances) if "grounding" in metrics else None
         loaded = captioner.load(arguments.model)
         if loaded.notice:
             # Scores under another model's name would be wrong, so there is no falling back here.
@@ -78,9 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         results = evaluate(
             loaded,
             records,
-            metrics=arguments.metrics.split(","),
+            metrics=metrics,
             generation=generation,
-            phrases=_phrases(arguments.data, records, instances),
+            phrases=phrases,
             instances=instances,
             tested=arguments.tested,
         )

@@ -48,9 +48,14 @@ class Look(nn.Module):
 
 def attention_scores(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """Queries (M, T, D) against the keys (B, R, D) of their photographs: scores (M, T, R)."""
-    captions, words, width = queries.shape
-    grouped = queries.reshape(len(keys), -1, width)  # (B, N * T, D)
-    return (grouped @ keys.transpose(1, 2)).view(captions, words, -1) / math.sqrt(width)
+    return products(queries, keys) / math.sqrt(queries.shape[-1])
+
+
+def products(words: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """Inner products of words (M, T, D) with the regions (B, R, D) of their photographs: (M, T, R)."""
+    captions, length, width = words.shape
+    grouped = words.reshape(len(regions), -1, width)  # (B, N * T, D)
+    return (grouped @ regions.transpose(1, 2)).view(captions, length, -1)
 
 
 def attend(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

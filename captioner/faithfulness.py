@@ -196,8 +196,7 @@ class Faithfulness:
         ``intervals`` are of these and of the paired differences such as ``"deletion - deletion_random"``.
         """
         means = {name: mean for name, mean in self._means.means().items() if " - " not in name}
-        intervals = {name: list(interval) for name, interval in self._means.intervals().items()}
-        return means | {"intervals": intervals} | self._measured | {"steps": self.steps}
+        return means | {"intervals": self._means.intervals()} | self._measured | {"steps": self.steps}
 
     def _choose(self, caption: Sequence[int], random: np.random.Generator) -> np.ndarray:
         """Positions of the words to measure, (N,), in the order of the caption."""
@@ -270,9 +269,8 @@ class Reliance:
 
     def result(self) -> dict[str, Any]:
         """Mean reliance in percent of ``article``, ``content`` and ``function`` words (those that are no articles)."""
-        intervals = {name: list(interval) for name, interval in self._means.intervals().items()}
         return self._means.means() | {
-            "intervals": intervals,
+            "intervals": self._means.intervals(),
             "counts": self._means.counts(),
             "photographs": self._photographs,
         }

@@ -160,7 +160,7 @@ class Grounding:
         }
         return {
             **{score: means.means() for score, means in overall.items()},
-            "intervals": {score: _intervals(means) for score, means in overall.items()},
+            "intervals": {score: means.intervals() for score, means in overall.items()},
             "by_type": {kind: self._by_type[kind].table() for kind in sorted(self._by_type)},
             "by_size": {size: scores.table() for size, scores in self._by_size.items()},
             "ceiling": self._ceiling.means(),
@@ -191,10 +191,6 @@ class _Scores:
             "correctness": self.correctness.means(),
             counted: self.counted(),
         }
-
-
-def _intervals(means: Means) -> dict[str, list[float]]:
-    return {name: list(ends) for name, ends in means.intervals().items()}
 
 
 def _are_two_nouns(one: NamedWord, other: NamedWord) -> bool:

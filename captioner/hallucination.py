@@ -45,5 +45,5 @@ class Hallucination:
             "truth": "captions" if self._instances is None else "instances and captions",
             "captions": counts.get("CHAIR-s", 0),
             "objects": counts.get("CHAIR-i", 0),
-            "intervals": {name: list(interval) for name, interval in self._means.intervals().items()},
+            "intervals": self._means.intervals(),
         }

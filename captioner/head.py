@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from captioner.attention import attend, attention_scores
+from captioner.attention import attend, attention_scores, products
 
 
 class RegionWordHead(nn.Module):
@@ -49,9 +49,7 @@ class RegionWordHead(nn.Module):
 
     def relevance(self, words: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """``v_r . E_w`` of words (M, T) at the regions of their photographs, (B, R, D): (M, T, R)."""
-        embedded = self.embedding(words)  # (M, T, D)
-        grouped = embedded.reshape(len(values), -1, embedded.shape[-1])  # (B, N * T, D)
-        return (grouped @ values.transpose(1, 2)).view(*words.shape, -1)
+        return products(self.embedding(words), values)
 
 
 class PlainHead(RegionWordHead):

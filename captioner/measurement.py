@@ -45,16 +45,15 @@ class Means:
         totals = {name: np.sum(list(sums.values()), 0) for name, sums in self._sums.items()}
         return {name: float(total / count) for name, (total, count) in totals.items()}
 
-    def intervals(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """95 % percentile intervals of the means, by bootstrap over photographs."""
+    def intervals(self, *, resamples: int = 1000, seed: int = 0) -> dict[str, list[float]]:
+        """95 % percentile intervals [low, high] of the means, by bootstrap over photographs."""
         random = np.random.default_rng(seed)
         found = {}
         for name, sums in self._sums.items():
             pairs = np.array(list(sums.values()))  # (N, 2)
             chosen = random.integers(len(pairs), size=(resamples, len(pairs)))
             totals = pairs[chosen].sum(1)  # (resamples, 2)
-            low, high = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5])
-            found[name] = (float(low), float(high))
+            found[name] = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5]).tolist()
         return found
 
     def counts(self) -> dict[str, int]:

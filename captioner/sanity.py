@@ -76,8 +76,10 @@ class Sanity:
 
     def result(self) -> dict[str, Any]:
         """``{part: {map: mean correlation}}`` in percent, 100 for the same order; ``intervals`` likewise."""
-        intervals = {name: list(interval) for name, interval in self._means.intervals().items()}
-        return _by_part(self._means.means()) | {"intervals": _by_part(intervals), "photographs": self._photographs}
+        return _by_part(self._means.means()) | {
+            "intervals": _by_part(self._means.intervals()),
+            "photographs": self._photographs,
+        }
 
     def _parts(self) -> dict[str, list[nn.Parameter]]:
         decoder = self._decoder

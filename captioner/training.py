@@ -368,9 +368,7 @@ class _Loop:
         for batch in self.examples.epoch(epoch, skip=counters["step"] % steps):
             # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"])
-            loss, shown = (
-                imitation_loss(self.progress.decoder, batch, self.config) if imitates else self._reinforce(batch)
-            )
+            loss, shown = self._imitate(batch) if imitates else self._reinforce(batch)
             rate = learning_rate_at(counters["step"], steps, self.config)
             self.progress.update(loss, rate, age=counters["step"] - begun)
             counters["shown"] += shown * len(batch.rows)
