@@ -38,9 +38,9 @@ from captioner.training import Batch, Progress, TrainingConfig, imitation_loss, 
 from captioner.vocabulary import END
 
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
-ENCODER = EncoderConfig()
+ENCODER = EncoderConfig(levels=1)
 DECODER = DecoderConfig(width=192)
-TRAINING = TrainingConfig(epochs=3, reinforced_epochs=0, captions=3)
+TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, reinforced_epochs=0, captions=3)
 
 
 @dataclass(frozen=True)
@@ -152,15 +152,16 @@ def step_seconds(rows: Sequence[Row], vocabulary: int, *, rounds: int = 5) -> li
 
 def _step(model_config: ModelConfig, config: TrainingConfig, vocabulary: int) -> Callable[[], None]:
     model = CaptionModel(model_config, vocabulary=vocabulary)
-    progress = Progress(model.decoder, config)
+    progress = Progress(model, config)
     captions, words = config.batch * config.captions, 13
     placed = 3 * captions  # words with boxes
+    side = model_config.preprocessing.image_size // 16
     regions = model_config.grid[0] * model_config.grid[1]
     phrases = PhraseBoxes(
         torch.randint(captions, (placed,)), torch.randint(words, (placed,)), torch.rand(placed, regions)
     )
     batch = Batch(
-        torch.rand(config.batch, regions, model.encoder.channels),
+        torch.rand(config.batch, model.encoder.lower_channels, side, side),
         torch.randint(END + 1, vocabulary, (captions, words)),
         phrases,
         np.arange(config.batch),
@@ -168,7 +169,9 @@ def _step(model_config: ModelConfig, config: TrainingConfig, vocabulary: int) ->
     )
 
     def step() -> None:
-        progress.update(imitation_loss(progress.decoder, batch, config)[0], config.learning_rate, age=0)
+        progress.update(
+            imitation_loss(progress.model, batch, config, tunes=config.tuned_epochs > 0)[0], config.learning_rate, age=0
+        )
 
     return step
 

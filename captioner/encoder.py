@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from safetensors.torch import load_file
 from torch import nn
@@ -23,15 +24,24 @@ class EncoderConfig:
         default="conv1",
         metadata={"help": "convolution with a bottleneck's stride: conv1 (He et al. 2015) or conv2 (torchvision's)"},
     )
+    levels: Literal[1, 2] = field(
+        default=2,
+        metadata={"help": "stages that make the regions: 1, the last; 2, the one before it too, a finer grid"},
+    )
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, S, S) to features (B, C, H, W), H = W = S / 32, rounded up.
+    """Images (B, 3, S, S) to features (B, C, H, W), H = W = S / 32, rounded up; S / 16 with two levels.
+
+    With two levels a region is described by both of the last stages, the last one brought to the grid of the one
+    before it (hypercolumns, Hariharan et al. 2015): where things are from the one, what they are from the other.
+    ``forward`` is ``lower``, whose outcome a frozen encoder needs to compute but once, and then ``upper``, which can
+    be fine-tuned.
 
     Parameter names are torchvision's, so that its ImageNet weights fit. Batch-norm statistics
     stay frozen in training too: batches here are small and the statistics of ImageNet are good.
 
-    Raises ``ValueError`` for a name that is no torchvision ResNet.
+    Raises ``ValueError`` for a name that is no torchvision ResNet, or another number of levels.
     """
 
     def __init__(self, config: EncoderConfig):
@@ -41,9 +51,13 @@ class Encoder(nn.Module):
             raise ValueError(f"No encoder {config.name!r}; choose one of {', '.join(names)}.")
         if config.stride_in not in ("conv1", "conv2"):
             raise ValueError(f"stride_in is 'conv1' or 'conv2', not {config.stride_in!r}.")
+        if config.levels not in (1, 2):
+            raise ValueError(f"An encoder has 1 or 2 levels, not {config.levels}.")
         self.config = config
         resnet = torchvision.models.get_model(config.name, weights=None)
-        self.channels = resnet.fc.in_features
+        # Of the four stages each has twice the channels of the one below.
+        self.lower_channels = resnet.fc.in_features // 2
+        self.channels = resnet.fc.in_features + (self.lower_channels if config.levels == 2 else 0)
         self.body = nn.Sequential(
             OrderedDict((name, part) for name, part in resnet.named_children() if name not in ("avgpool", "fc"))
         )
@@ -58,7 +72,22 @@ class Encoder(nn.Module):
                 block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.body(images.contiguous(memory_format=torch.channels_last))
+        return self.upper(self.lower(images))
+
+    def lower(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, S, S) through all stages but the last: (B, C', S / 16, S / 16)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for part in self.body[:-1]:
+            x = part(x)
+        return x
+
+    def upper(self, lower: torch.Tensor) -> torch.Tensor:
+        """The outcome of ``lower`` through the last stage, to features (B, C, H, W)."""
+        top = self.body.layer4(lower)
+        if self.config.levels == 1:
+            return top
+        finer = F.interpolate(top, size=lower.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([lower, finer], 1)
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)

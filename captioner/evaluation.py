@@ -15,6 +15,7 @@ from captioner.boxes import Box
 from captioner.data import CaptionedPhotograph, DataError
 from captioner.entities import GroundedCaption
 from captioner.faithfulness import Faithfulness, Reliance
+from captioner.features import batch_of
 from captioner.generation import GenerationConfig, beam_search
 from captioner.grounding import Attribution, Grounding
 from captioner.hallucination import Hallucination
@@ -142,7 +143,7 @@ def captioned(
 ) -> Iterator[Seen]:
     """Every photograph with its features and its caption, in order.
 
-    ``features`` (N, R, C) are those that were kept of the photographs; None to encode them now.
+    ``features`` are those that ``cached_features`` keeps of the photographs; None to encode them now.
     """
     model, device = captioner.model, captioner.device
     with tqdm(total=len(records), unit="photo", desc="evaluating") as bar:
@@ -152,7 +153,7 @@ def captioned(
                 pixels = [model.config.preprocessing(open_photograph(record.path)) for record in chunk]
                 batch = model.encode(torch.stack(pixels).to(device))
             else:
-                batch = torch.tensor(features[start : start + _BATCH]).to(device).float()
+                batch = model.finish(batch_of(features[start : start + _BATCH], device))
             found = beam_search(model.decoder, model.decoder.look(batch), generation)
             for record, own, best in zip(chunk, batch, found):
                 yield Seen(record, own, best[0].words)

@@ -1,4 +1,4 @@
-"""Encoder features kept on disk: a frozen encoder sees each photograph once, however many epochs follow."""
+"""What the encoder's frozen stages make of photographs, kept on disk: computed once, however many epochs follow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cached_features(
     flipped: bool = False,
     label: str = "features",
 ) -> np.ndarray:
-    """Region features (N, R, C) in float16 of the photographs, or of their mirror images, as a read-only memory map.
+    """``Encoder.lower`` of the photographs, or of their mirror images: (N, H, W, C) in float16, a read-only memory map.
 
     The file name is a digest of everything the features depend on, so a stale cache is never read.
     """
@@ -46,7 +46,7 @@ def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
 
     @torch.inference_mode()
     def encode(images: torch.Tensor) -> np.ndarray:
-        return encoder(images.to(device)).flatten(2).transpose(1, 2).half().cpu().numpy()
+        return encoder.lower(images.to(device)).permute(0, 2, 3, 1).half().cpu().numpy()
 
     encoder.eval()
     shape = (len(paths), *encode(torch.zeros(1, 3, side, side)).shape[1:])
@@ -68,7 +68,13 @@ def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
 
 
 def _digest(paths, encoder, preprocessing, flipped) -> str:
-    weights = save({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()})
+    frozen = {n: tensor for n, tensor in encoder.body.state_dict().items() if not n.startswith("layer4.")}
+    weights = save({name: tensor.contiguous() for name, tensor in frozen.items()})
     files = [(path.name, path.stat().st_size) for path in paths]
-    described = json.dumps([asdict(encoder.config), asdict(preprocessing), flipped, files])
+    described = json.dumps([encoder.config.name, encoder.config.stride_in, asdict(preprocessing), flipped, files])
     return hashlib.sha256(weights + described.encode()).hexdigest()[:16]
+
+
+def batch_of(rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Cached rows (B, H, W, C) as what ``Encoder.upper`` takes: (B, C, H, W) in float32."""
+    return torch.tensor(rows).to(device).permute(0, 3, 1, 2).float()

@@ -22,8 +22,8 @@ class ModelConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Regions (H, W): a ResNet halves the side five times."""
-        side = -(-self.preprocessing.image_size // 32)
+        """Regions (H, W): a ResNet halves the side five times, four times before its last stage."""
+        side = -(-self.preprocessing.image_size // (32 if self.encoder.levels == 1 else 16))
         return side, side
 
 
@@ -38,7 +38,11 @@ class CaptionModel(nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images (B, 3, S, S) to region features (B, R, C), row by row."""
-        return self.encoder(images).flatten(2).transpose(1, 2)
+        return self.finish(self.encoder.lower(images))
+
+    def finish(self, lower: torch.Tensor) -> torch.Tensor:
+        """The outcome of ``encoder.lower`` (B, C', H', W') to region features (B, R, C), row by row."""
+        return self.encoder.upper(lower).flatten(2).transpose(1, 2)
 
     def look(self, images: torch.Tensor) -> Regions:
         """Preprocessed images (B, 3, S, S) to regions that captions can be asked of."""

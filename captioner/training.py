@@ -1,4 +1,4 @@
-"""Training on cached features: teacher forcing, weight averaging, checkpoints that continue the same run."""
+"""Training: teacher forcing, fine-tuning, self-critical steps, weight averaging, checkpoints that continue the run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from torch import nn
 from tqdm import tqdm
 
 from captioner.data import CaptionedPhotograph, of_split, read_karpathy
-from captioner.decoder import Decoder, Regions
+from captioner.decoder import Regions
 from captioner.enhancement import PhraseBoxes, PhraseWords, box_loss, matching_loss
 from captioner.entities import read_entities
-from captioner.features import cached_features
+from captioner.features import batch_of, cached_features
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.metrics import CiderD, score_captions
@@ -41,6 +41,10 @@ class TrainingConfig:
     batch: int = field(default=32, metadata={"help": "photographs a step, each with several captions"})
     captions: int = field(default=5, metadata={"help": "captions of each photograph in a step"})
     learning_rate: float = field(default=8e-4, metadata={"help": "peak learning rate of AdamW"})
+    tuned_epochs: int = field(
+        default=6, metadata={"help": "last ones of these epochs in which the encoder's last stage learns too"}
+    )
+    tuned_rate: float = field(default=4e-5, metadata={"help": "peak learning rate of the encoder's last stage"})
     warm_up: float = field(default=0.05, metadata={"help": "share of the steps in which the rate rises"})
     weight_decay: float = field(default=0.01, metadata={"help": "decay of matrices, AdamW"})
     label_smoothing: float = field(default=0.1, metadata={"help": "probability spread over all words"})
@@ -70,7 +74,7 @@ class TrainingConfig:
 class Batch:
     """B photographs and the captions to learn, M = B x captions, those of one photograph adjacent."""
 
-    features: torch.Tensor  # (B, R, C)
+    features: torch.Tensor  # (B, C', H', W'), what the encoder's lower stages made of them
     words: torch.Tensor  # (M, T), end last
     phrases: PhraseBoxes | None
     rows: np.ndarray  # (B,), which photographs they are
@@ -84,7 +88,7 @@ class Examples:
         self,
         records: list[CaptionedPhotograph],
         vocabulary: Vocabulary,
-        features: list[np.ndarray],  # (N, R, C) of the photographs, then, if wanted, of their mirror images
+        features: list[np.ndarray],  # cached ones of the photographs, then, if wanted, of their mirror images
         config: TrainingConfig,
         phrases: PhraseWords | None = None,
     ):
@@ -112,7 +116,7 @@ class Examples:
             captions = [(row, index, views[row] > 0) for row in rows for index in chosen[row]]
             words = _pad([self._caption(*caption) for caption in captions], self.config.longest)
             phrases = self.phrases and self.phrases.batch(captions, self.config.longest)
-            yield Batch(torch.from_numpy(features), words, phrases, rows, views[rows] > 0)
+            yield Batch(batch_of(features, torch.device("cpu")), words, phrases, rows, views[rows] > 0)
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         """A random order in which the photographs of a batch have captions of like length: less padding, same epoch."""
@@ -151,11 +155,17 @@ def caption_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) 
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing)
 
 
-def imitation_loss(decoder: Decoder, batch: Batch, config: TrainingConfig) -> tuple[torch.Tensor, float]:
-    """The loss of the first phase: cross-entropy on people's captions and the enhancement; the cross-entropy alone."""
+def imitation_loss(
+    model: CaptionModel, batch: Batch, config: TrainingConfig, *, tunes: bool = False
+) -> tuple[torch.Tensor, float]:
+    """The loss of the first phase: cross-entropy on people's captions and the enhancement; the cross-entropy alone.
+
+    ``tunes``: whether gradients reach the encoder's last stage.
+    """
+    decoder = model.decoder
     words = batch.words.to(decoder.position.device)
     with torch.autocast(words.device.type, torch.bfloat16, enabled=words.device.type == "cuda"):
-        regions = _look(decoder, batch)
+        regions = _look(model, batch, tunes=tunes)
         reading = read(decoder, words, regions)
     entropy = loss = caption_loss(reading.logits.float(), words, config.label_smoothing)
     if config.boxes:
@@ -165,8 +175,10 @@ def imitation_loss(decoder: Decoder, batch: Batch, config: TrainingConfig) -> tu
     return loss, entropy.item()
 
 
-def _look(decoder: Decoder, batch: Batch) -> Regions:
-    return decoder.look(batch.features.to(decoder.position.device).float())
+def _look(model: CaptionModel, batch: Batch, *, tunes: bool = False) -> Regions:
+    with torch.set_grad_enabled(tunes):
+        features = model.finish(batch.features.to(model.decoder.position.device))
+    return model.decoder.look(features)
 
 
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
@@ -185,46 +197,55 @@ def _half_cosine(part: float) -> float:
 
 
 class Progress:
-    """The state of a run: the decoder in training, its average, the optimiser and counters, in one atomic file."""
+    """The state of a run: the model in training, its average, the optimiser and counters, in one atomic file.
+
+    What learns are the decoder and the encoder's last stage; the lower stages stay as they are.
+    """
 
     FILE = "state.safetensors"
     MAY_CHANGE = ("checkpoint_seconds",)
 
-    def __init__(self, averaged: Decoder, config: TrainingConfig):
+    def __init__(self, averaged: CaptionModel, config: TrainingConfig):
         self.averaged, self.config = averaged.eval(), config
-        self.decoder = decoder = copy.deepcopy(averaged)
-        matrices = [p for p in decoder.parameters() if p.ndim > 1]
-        vectors = [p for p in decoder.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.model = copy.deepcopy(averaged)
+        groups = [
+            {"params": list(parameters), "weight_decay": decay, "tuned": tuned}
+            for module, tuned in ((self.model.decoder, False), (self.model.encoder.body.layer4, True))
+            for decay, parameters in (
+                (config.weight_decay, (p for p in module.parameters() if p.ndim > 1)),
+                (0.0, (p for p in module.parameters() if p.ndim <= 1)),
+            )
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
         self.counters = {"step": 0, "shown": 0.0, "photographs": 0, "best": -1.0}
 
     def update(self, loss: torch.Tensor, rate: float, *, age: int) -> None:
         """One step of the optimiser, and of the average behind it, which is ``age`` steps old."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (self.config.tuned_rate / self.config.learning_rate if group["tuned"] else 1)
+        learnt = _learnt(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.decoder.parameters(), self.config.clip)
+        nn.utils.clip_grad_norm_(learnt.values(), self.config.clip)
         self.optimizer.step()
         self.counters["step"] += 1
         decay = min(self.config.averaging, (1 + age) / (10 + age))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.decoder.parameters()), 1 - decay)
+            torch._foreach_lerp_(list(_learnt(self.averaged).values()), list(learnt.values()), 1 - decay)
 
     def save(self, folder: Path) -> None:
-        tensors = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
-        tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in _learnt(self.model).items()}
+        tensors |= {f"averaged.{name}": tensor for name, tensor in _learnt(self.averaged).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
-        # Tied weights share storage, which safetensors refuses.
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         metadata = {"counters": json.dumps(self.counters), "config": json.dumps(asdict(self.config))}
         replace_file(folder / self.FILE, lambda path: save_file(tensors, path, metadata=metadata))
 
+    @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Continue from ``folder``. Raises ``ValueError`` where that run had other settings."""
-        parts: dict[str, dict[str, torch.Tensor]] = {"decoder": {}, "averaged": {}, "optimizer": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "averaged": {}, "optimizer": {}}
         with safe_open(folder / self.FILE, framework="pt") as file:
             metadata = file.metadata()
             for name in file.keys():  # noqa: SIM118, the file is no mapping
@@ -234,14 +255,27 @@ class Progress:
         changed = [name for name in now if before.get(name) != now[name] and name not in self.MAY_CHANGE]
         if changed:
             raise ValueError(f"The run to continue has other settings: {', '.join(changed)}. Give the same ones.")
-        self.decoder.load_state_dict(parts["decoder"])
-        self.averaged.load_state_dict(parts["averaged"])
+        for part, model in (("model", self.model), ("averaged", self.averaged)):
+            for name, parameter in _learnt(model).items():
+                parameter.copy_(parts[part][name])
         state = self.optimizer.state_dict()
+        own = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for name, tensor in parts["optimizer"].items():
             index, moment = name.split(".")
-            state["state"].setdefault(int(index), {})[moment] = tensor
+            # Moments lie in memory as their parameters do: the fused optimiser does not look.
+            like = tensor if tensor.ndim == 0 else torch.empty_like(own[int(index)]).copy_(tensor)
+            state["state"].setdefault(int(index), {})[moment] = like
         self.optimizer.load_state_dict(state)
         self.counters = json.loads(metadata["counters"])
+
+
+def _learnt(model: CaptionModel) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by their names in the model."""
+    own = ("decoder.", "encoder.body.layer4.")
+    return {name: parameter for name, parameter in model.named_parameters() if name.startswith(own)}
+
+
+_JUDGED = 50  # photographs at a time
 
 
 class Validation:
@@ -252,25 +286,24 @@ class Validation:
         # On the data's own words: fast, and close enough to choose by. The final figures use the reference tokeniser.
         self.cider = CiderD([record.tokens for record in records])
 
-    def captions(self, decoder: Decoder, generation: GenerationConfig) -> list[list[str]]:
-        """The words of one caption a photograph."""
-        decoder.eval()
-        device = decoder.position.device
+    def captions(self, model: CaptionModel, generation: GenerationConfig) -> list[list[str]]:
+        """The words of one caption a photograph, by a model in evaluation mode."""
+        device = model.decoder.position.device
         said = []
-        for start in range(0, len(self.records), 100):
-            features = torch.tensor(self.features[start : start + 100]).to(device).float()
+        for start in range(0, len(self.records), _JUDGED):
+            lower = batch_of(self.features[start : start + _JUDGED], device)
             with torch.no_grad():
-                found = beam_search(decoder, decoder.look(features), generation)
+                found = beam_search(model.decoder, model.decoder.look(model.finish(lower)), generation)
             said += [self.vocabulary.decode(best[0].words) for best in found]
         return said
 
-    def greedy_cider(self, decoder: Decoder) -> float:
+    def greedy_cider(self, model: CaptionModel) -> float:
         """Percent-scale CIDEr-D of the greedy captions."""
-        return float(self.cider.score(self.captions(decoder, GenerationConfig(beam_size=1))).mean())
+        return float(self.cider.score(self.captions(model, GenerationConfig(beam_size=1))).mean())
 
-    def scores(self, decoder: Decoder, generation: GenerationConfig) -> dict[str, float]:
+    def scores(self, model: CaptionModel, generation: GenerationConfig) -> dict[str, float]:
         """BLEU, ROUGE-L and CIDEr-D of the beam's captions."""
-        said = [sentence(words) for words in self.captions(decoder, generation)]
+        said = [sentence(words) for words in self.captions(model, generation)]
         return score_captions(said, [record.raw for record in self.records])
 
 
@@ -316,7 +349,7 @@ def train(
         views.append(features(training, "train-flipped", flipped=True))
     examples = Examples(training, vocabulary, views, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
-    progress = Progress(model.decoder, config)
+    progress = Progress(model, config)
     if resume:
         progress.load(output)
     say(
@@ -345,7 +378,7 @@ class _Loop:
         self.references = references  # the words of people's captions, photograph by photograph
         self.vocabulary, self.about, self.output, self.say = vocabulary, about, output, say
         self.config: TrainingConfig = progress.config
-        self.device = progress.decoder.position.device
+        self.device = next(model.parameters()).device
 
     def run(self) -> None:
         epochs = self.config.epochs + self.config.reinforced_epochs
@@ -361,14 +394,15 @@ class _Loop:
     def _epoch(self, epoch: int, bar: tqdm) -> None:
         counters, steps = self.progress.counters, self.examples.steps
         imitates = epoch < self.config.epochs
+        tunes = epoch >= self.config.epochs - self.config.tuned_epochs
         # Dropout would draw samples from one network and learn from them in another, which diverges.
-        self.progress.decoder.train(imitates)
+        self.progress.model.train(imitates)
         begun = 0 if imitates else self.config.epochs * steps  # each phase has an average of its own
         saved = time.monotonic()
         for batch in self.examples.epoch(epoch, skip=counters["step"] % steps):
             # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"])
-            loss, shown = self._imitate(batch) if imitates else self._reinforce(batch)
+            loss, shown = self._imitate(batch, tunes=tunes) if imitates else self._reinforce(batch)
             rate = learning_rate_at(counters["step"], steps, self.config)
             self.progress.update(loss, rate, age=counters["step"] - begun)
             counters["shown"] += shown * len(batch.rows)
@@ -380,21 +414,22 @@ class _Loop:
                 self.progress.save(self.output)
                 saved = time.monotonic()
 
-    def _imitate(self, batch: Batch) -> tuple[torch.Tensor, float]:
+    def _imitate(self, batch: Batch, *, tunes: bool) -> tuple[torch.Tensor, float]:
         """The loss of the first phase; what is shown is the cross-entropy."""
-        return imitation_loss(self.progress.decoder, batch, self.config)
+        return imitation_loss(self.progress.model, batch, self.config, tunes=tunes)
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
-        samples, regions = self.config.captions, _look(self.progress.decoder, batch)
-        words = sample(self.progress.decoder, regions, samples, self.config.longest)
+        decoder = self.progress.model.decoder
+        samples, regions = self.config.captions, _look(self.progress.model, batch)
+        words = sample(decoder, regions, samples, self.config.longest)
         said = words.cpu().numpy()
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
         said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
         rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
-        loss = self_critical_loss(read(self.progress.decoder, words, regions).logits, words, rewards, samples)
+        loss = self_critical_loss(read(decoder, words, regions).logits, words, rewards, samples)
         if self.config.reinforced_anchor:
-            loss = loss + self.config.reinforced_anchor * self._imitate(batch)[0]
+            loss = loss + self.config.reinforced_anchor * self._imitate(batch, tunes=False)[0]
         return loss, rewards.mean().item()
 
     @cached_property
@@ -403,7 +438,7 @@ class _Loop:
 
     def _judge(self, epoch: int) -> None:
         counters = self.progress.counters
-        cider = self.judge.greedy_cider(self.model.decoder)
+        cider = self.judge.greedy_cider(self.model)
         line = {
             "epoch": epoch + 1,
             "step": counters["step"],
@@ -429,7 +464,7 @@ class _Loop:
         saved = load_model(self.output)
         saved.model.to(self.device)
         generation = GenerationConfig()
-        scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model.decoder, generation).items()}
+        scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model, generation).items()}
         about = saved.about | {"scores": {"split": "val", "beam": generation.beam_size} | scores}
         save_model(self.output, replace(saved, about=about))
         self.say(f"val, beam {generation.beam_size}: {', '.join(f'{name} {score}' for name, score in scores.items())}")

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from captioner import features
 from captioner.encoder import Encoder, EncoderConfig
-from captioner.features import cached_features
+from captioner.features import batch_of, cached_features
 from captioner.photographs import Preprocessing, open_photograph
 
 PREPROCESSING = Preprocessing(image_size=64)
@@ -41,7 +41,7 @@ def paths(tmp_path: Path) -> list[Path]:
 @torch.inference_mode()
 def directly(encoder: Encoder, paths: list[Path], preprocessing: Preprocessing = PREPROCESSING) -> np.ndarray:
     images = torch.stack([preprocessing(open_photograph(path)) for path in paths])
-    return encoder(images).flatten(2).transpose(1, 2).numpy()
+    return encoder.lower(images).permute(0, 2, 3, 1).numpy()
 
 
 def never(*_) -> None:
@@ -63,7 +63,7 @@ def test_a_second_call_reads_the_cache(
     encoder: Encoder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first = np.array(cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache"))
-    monkeypatch.setattr(Encoder, "forward", never)
+    monkeypatch.setattr(Encoder, "lower", never)
     assert np.array_equal(cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache"), first)
     assert len(list((tmp_path / "cache").iterdir())) == 1  # nothing is left over
 
@@ -111,8 +111,10 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     Image.new("RGB", (200, 200), "red").save(paths[0])
     assert len(files(paths, encoder, PREPROCESSING)) == 6
     with torch.no_grad():
-        encoder.body.layer4[1].bn2.running_mean += 0.1
+        encoder.body.layer3[1].bn2.running_mean += 0.1
     assert len(files(paths, encoder, PREPROCESSING)) == 7
+    with torch.no_grad():
+        encoder.body.layer4[1].bn2.running_mean += 0.1  # the last stage is not in the cache
     assert len(files(paths, encoder, PREPROCESSING)) == 7
 
 
@@ -129,3 +131,12 @@ def test_parameters_and_device_of_the_encoder_are_left_alone(encoder: Encoder, p
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
+def test_cached_rows_finish_as_the_encoder_would(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    cached = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
+    images = torch.stack([PREPROCESSING(open_photograph(path)) for path in paths])
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            encoder.upper(batch_of(cached, torch.device("cpu"))), encoder(images), rtol=1e-2, atol=1e-2
+        )

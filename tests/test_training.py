@@ -19,7 +19,7 @@ from captioner.vocabulary import END, PAD, Vocabulary
 from tests.tiny_data import make_data, make_encoder_weights
 
 CONFIG = TrainingConfig(
-    epochs=3, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0
+    epochs=3, tuned_epochs=2, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0
 )
 MODEL = ModelConfig(EncoderConfig("resnet18"), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64))
 
@@ -74,13 +74,13 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
     other = final_weights(run(tmp_path / "other", replace(CONFIG, seed=1)))
-    assert not torch.equal(one["decoder.norm.weight"], other["decoder.norm.weight"])
+    assert not torch.equal(one["model.decoder.norm.weight"], other["model.decoder.norm.weight"])
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkeypatch, steps):
     """Nine steps, three an epoch: killed in the first epoch, at its end, and in the second, a reinforced one."""
-    config = replace(CONFIG, epochs=1, reinforced_epochs=2)
+    config = replace(CONFIG, epochs=1, tuned_epochs=1, reinforced_epochs=2)
     whole = final_weights(run(tmp_path / "whole", config))
     save = Progress.save
 
@@ -99,6 +99,21 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkey
     log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == [1, 2, 3]
     assert ["reward" in line for line in log] == [False, True, True]
+
+
+def test_the_last_stage_of_the_encoder_learns_in_its_epochs_alone(run, tmp_path):
+    first = "encoder.body.layer4.0.conv1.weight"
+
+    def learnt(name, **changes):
+        output = run(tmp_path / name, replace(CONFIG, epochs=2, **changes))
+        return load_file(output / Progress.FILE)[f"model.{first}"], load_file(output / "model.safetensors")
+
+    frozen, model = learnt("frozen", tuned_epochs=0)
+    tuned, _ = learnt("tuned", tuned_epochs=1)
+    assert not torch.equal(frozen, tuned)
+    after_reinforcement, _ = learnt("reinforced", tuned_epochs=0, reinforced_epochs=1)
+    assert torch.equal(frozen, after_reinforcement)
+    assert torch.equal(model[first].float(), frozen.half().float())
 
 
 def test_a_run_is_neither_overwritten_nor_continued_by_mistake(run, tmp_path):
@@ -144,7 +159,7 @@ def examples(data, **changes):
     records = of_split(read_karpathy(data), "train")
     vocabulary = Vocabulary.of((words for record in records for words in record.tokens), least_count=1)
     # Features that tell the photograph: n + 1, negative when mirrored.
-    rows = np.arange(1, len(records) + 1, dtype=np.float16)[:, None, None] * np.ones((1, 4, 8), dtype=np.float16)
+    rows = np.arange(1, len(records) + 1, dtype=np.float16)[:, None, None, None] * np.ones((2, 2, 8), dtype=np.float16)
     return vocabulary, Examples(records, vocabulary, [rows, -rows], replace(CONFIG, **changes))
 
 
@@ -152,18 +167,18 @@ def test_an_epoch_shows_every_photograph_once_with_its_captions(data):
     vocabulary, made = examples(data)
     batches = list(made.epoch(0))
     assert len(batches) == made.steps == 3
-    rows = torch.cat([batch.features[:, 0, 0].abs() for batch in batches])
+    rows = torch.cat([batch.features[:, 0, 0, 0].abs() for batch in batches])
     assert sorted(rows.tolist()) == list(range(1, 13))
     for batch in batches:
         features = batch.features
-        assert (features[:, 0, 0].abs().numpy() == batch.rows + 1).all()
-        assert ((features[:, 0, 0] < 0).numpy() == batch.mirrored).all()
+        assert (features[:, 0, 0, 0].abs().numpy() == batch.rows + 1).all()
+        assert ((features[:, 0, 0, 0] < 0).numpy() == batch.mirrored).all()
         for row, ids in enumerate(batch.words.tolist()):
             words = vocabulary.decode(ids)
             assert ids[len(words)] == END
-            photograph = made.captions[int(features[row // 2, 0, 0].abs()) - 1]
+            photograph = made.captions[int(features[row // 2, 0, 0, 0].abs()) - 1]
             swapped = [{"left": "right", "right": "left"}.get(word, word) for word in words]
-            flipped = features[row // 2, 0, 0] < 0
+            flipped = features[row // 2, 0, 0, 0] < 0
             assert vocabulary.encode(swapped if flipped else words) in photograph
 
 
