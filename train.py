@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--encoder-weights", required=True, help="ImageNet weights: a safetensors file, or 'torchvision' to download"
     )
+    run.add_argument("--text", type=Path, help="sentences, one a line, that the decoder learns first")
     run.add_argument("--output", type=Path, required=True, help="folder for the model, the log and the checkpoint")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
     run.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for encoder features")
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             cache=arguments.cache,
             about={"data": arguments.data_note, "licence": arguments.licence_note},
             device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
+            text=arguments.text,
             resume=arguments.resume,
         )
     except (DataError, OSError, ValueError) as error:

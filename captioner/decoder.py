@@ -128,13 +128,16 @@ class Decoder(nn.Module):
             weight.new_zeros(captions, self.config.kernel - 1, self.config.width) for _ in range(self.config.layers)
         ]
 
+    def _words(self, words: torch.Tensor) -> torch.Tensor:
+        return self.embedding(words) * math.sqrt(self.config.width)
+
     def _embed(self, words: torch.Tensor, regions: Regions) -> torch.Tensor:
         """Input words (M, T) to states (M, T, D), with the feedback of their own region-word scores.
 
         A word enters together with the mean of the region values, weighted by the word's likelihood at each: what the
         caption said and where it was goes into what it says next (the attention feedback of arXiv 2407.09556).
         """
-        x = self.embedding(words) * math.sqrt(self.config.width)
+        x = self._words(words)
         if self.feedback is None:
             return x
         return x + self.feedback(attend(self.head.relevance(words, regions.values).softmax(-1), regions.values))
@@ -159,3 +162,10 @@ class Decoder(nn.Module):
                 x = x + self.dropout(self.contexts[layer](depth.context))
         logits, language, alpha = self.head(self.norm(x), (regions.keys, regions.values), depth.scores)
         return Decoded(logits, language, alpha, maps), after
+
+    def of_text(self, words: torch.Tensor) -> torch.Tensor:
+        """Words (M, T), start first, to logits (M, T, V) with the image side absent: bias and language alone."""
+        x = self.dropout(self._words(words))
+        for convolution, past in zip(self.convolutions, self.start(len(words))):
+            x = x + self.dropout(convolution(x, past, None)[0])
+        return self.head.of_language(self.norm(x))

@@ -120,6 +120,8 @@ class _Search:
         logs[:, :, _NEVER_SAID] = -torch.inf
         if words.shape[-1] == 1:  # a caption has at least one word
             logs[:, :, END] = -torch.inf
+        else:  # nor does a word follow itself
+            logs.scatter_(2, words[:, :, -1:], -torch.inf)
         if self.config.repeat_trigrams or words.shape[-1] < 3:
             return
         for photograph, lanes in enumerate(words.tolist()):

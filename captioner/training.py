@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -26,18 +25,23 @@ from captioner.entities import read_entities
 from captioner.features import batch_of, cached_features
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
+from captioner.language import pretrain, read_sentences
 from captioner.metrics import CiderD, score_captions
 from captioner.model import CaptionModel, ModelConfig
 from captioner.reading import read
 from captioner.reinforcement import Reward, self_critical_loss
-from captioner.vocabulary import END, PAD, Vocabulary, sentence
+from captioner.schedule import half_cosine, warmed_cosine
+from captioner.teaching import caption_loss, padded
+from captioner.vocabulary import Vocabulary, sentence
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How the decoder is trained; the defaults made the bundled model."""
 
-    epochs: int = field(default=10, metadata={"help": "passes over the training photographs"})
+    language_epochs: int = field(default=1, metadata={"help": "passes over --text before, the image side absent"})
+    language_rate: float = field(default=1e-3, metadata={"help": "peak learning rate in them"})
+    epochs: int = field(default=9, metadata={"help": "passes over the training photographs"})
     batch: int = field(default=32, metadata={"help": "photographs a step, each with several captions"})
     captions: int = field(default=5, metadata={"help": "captions of each photograph in a step"})
     learning_rate: float = field(default=8e-4, metadata={"help": "peak learning rate of AdamW"})
@@ -114,7 +118,7 @@ class Examples:
             rows = order[start : start + self.config.batch]
             features = np.stack([self.features[views[row]][row] for row in rows])
             captions = [(row, index, views[row] > 0) for row in rows for index in chosen[row]]
-            words = _pad([self._caption(*caption) for caption in captions], self.config.longest)
+            words = padded([self._caption(*caption) for caption in captions], self.config.longest)
             phrases = self.phrases and self.phrases.batch(captions, self.config.longest)
             yield Batch(batch_of(features, torch.device("cpu")), words, phrases, rows, views[rows] > 0)
 
@@ -139,20 +143,6 @@ class Examples:
     def _caption(self, row: int, index: int, mirrored: bool) -> list[int]:
         words = self.captions[row][index]
         return self.mirrored[words].tolist() if mirrored else words
-
-
-def _pad(captions: list[list[int]], longest: int) -> torch.Tensor:
-    """Captions to ids (M, T), end last, padded; a longer caption is cut and has no end."""
-    length = min(longest, max(map(len, captions))) + 1
-    padded = torch.full((len(captions), length), PAD)
-    for row, words in enumerate(captions):
-        padded[row, : len(words) + 1] = torch.tensor([*words, END])[:length]
-    return padded
-
-
-def caption_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Mean cross-entropy of logits (M, T, V) against target words (M, T), padding left out."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, label_smoothing=smoothing)
 
 
 def imitation_loss(
@@ -184,16 +174,9 @@ def _look(model: CaptionModel, batch: Batch, *, tunes: bool = False) -> Regions:
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
     """Linear warm-up, then half a cosine down to zero; ``steps`` an epoch. Reinforced epochs have half a cosine too."""
     imitated, reinforced = steps * config.epochs, steps * config.reinforced_epochs
-    warm = max(1, round(config.warm_up * imitated))
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
     if step < imitated:
-        return config.learning_rate * _half_cosine((step - warm) / (imitated - warm))
-    return config.reinforced_rate * _half_cosine((step - imitated) / reinforced)
-
-
-def _half_cosine(part: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * part))
+        return config.learning_rate * warmed_cosine(step, imitated, warm=max(1, round(config.warm_up * imitated)))
+    return config.reinforced_rate * half_cosine((step - imitated) / reinforced)
 
 
 class Progress:
@@ -317,11 +300,13 @@ def train(
     cache: Path,
     about: dict,
     device: torch.device,
+    text: Path | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train a captioner on the split ``train`` and keep the averaged weights best on ``val``.
 
+    ``text``: a file of sentences, one a line, that the decoder learns first; None for none.
     ``output`` becomes a model folder (``config.json``, ``model.safetensors``) with ``log.jsonl``
     (a line an epoch) and ``state.safetensors`` (to continue from) beside it.
 
@@ -349,6 +334,18 @@ def train(
         views.append(features(training, "train-flipped", flipped=True))
     examples = Examples(training, vocabulary, views, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
+    if text and not resume:
+        sentences = [vocabulary.encode(words) for words in read_sentences(text)]
+        loss = pretrain(
+            model.decoder,
+            sentences,
+            epochs=config.language_epochs,
+            rate=config.language_rate,
+            smoothing=config.label_smoothing,
+            longest=config.longest,
+            seed=config.seed,
+        )
+        say(f"learnt {len(sentences)} sentences of {text.name}, cross-entropy {loss:.3f}")
     progress = Progress(model, config)
     if resume:
         progress.load(output)

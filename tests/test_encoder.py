@@ -29,18 +29,42 @@ def imagenet_like(seed: int = 1, **more: torch.Tensor) -> dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("size", [32, 63, 64, 65, 96, 100, 224])
+@pytest.mark.parametrize("levels", [1, 2])
 @torch.inference_mode()
-def test_grid_is_what_the_model_config_says(resnet18: Encoder, size: int):
-    config = ModelConfig(EncoderConfig("resnet18"), preprocessing=Preprocessing(image_size=size))
-    assert resnet18(torch.zeros(2, 3, size, size)).shape == (2, resnet18.channels, *config.grid)
+def test_grid_is_what_the_model_config_says(levels: int, size: int):
+    encoder = Encoder(EncoderConfig("resnet18", levels=levels)).eval()
+    config = ModelConfig(encoder.config, preprocessing=Preprocessing(image_size=size))
+    assert encoder(torch.zeros(2, 3, size, size)).shape == (2, encoder.channels, *config.grid)
+    assert encoder.lower(torch.zeros(2, 3, size, size)).shape[1] == encoder.lower_channels
 
 
+@pytest.mark.parametrize("levels", [1, 2])
 @torch.inference_mode()
-def test_a_region_answers_to_its_place_in_the_photograph(resnet18: Encoder):
+def test_a_region_answers_to_its_place_in_the_photograph(levels: int):
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig("resnet18", levels=levels)).eval()
     images = torch.zeros(2, 3, 224, 224)
     images[1, :, :16, -16:] = 5  # the upper right corner
-    difference = (resnet18(images)[1] - resnet18(images)[0]).abs().sum(0)
-    assert difference.argmax() == 6  # of the first row the last
+    difference = (encoder(images)[1] - encoder(images)[0]).abs().sum(0)
+    strongest = (difference == difference.max()).nonzero()[0].tolist()
+    assert strongest[0] <= levels - 1
+    assert strongest[1] >= 6 * levels
+
+
+@torch.inference_mode()
+def test_two_levels_are_the_last_stage_beside_the_one_before_it(resnet18: Encoder):
+    one = Encoder(EncoderConfig("resnet18", levels=1)).eval()
+    one.load_state_dict(resnet18.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    both, top = resnet18(image), one(image)
+    assert torch.equal(both[:, :256], resnet18.lower(image))
+    # Bringing to a finer grid keeps the mean of every channel.
+    torch.testing.assert_close(both[:, 256:].mean((2, 3)), top.mean((2, 3)))
+
+
+def test_another_number_of_levels_is_refused():
+    with pytest.raises(ValueError, match="1 or 2 levels, not 3"):
+        Encoder(EncoderConfig("resnet18", levels=3))
 
 
 def test_batch_norm_stays_frozen_in_training():

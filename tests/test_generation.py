@@ -60,6 +60,7 @@ def test_beam_one_takes_the_likeliest_word_each_time():
             decoded.logits[:, :, [PAD, START, UNKNOWN]] = -torch.inf
             if words.eq(START).all():
                 decoded.logits[:, :, END] = -torch.inf
+            decoded.logits.scatter_(2, words[:, :, None], -torch.inf)
             words = decoded.logits.argmax(-1)
             for caption, word in zip(greedy, words[:, 0].tolist()):
                 caption.append(word)
@@ -68,16 +69,26 @@ def test_beam_one_takes_the_likeliest_word_each_time():
         assert found.words == tuple(caption[:ended])
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_no_word_follows_itself(beam_size):
+    decoder, regions = asked(seed=3)
+    with torch.no_grad():
+        decoder.embedding.weight[7] *= 30  # a word that would go on for ever
+        decoder.head.bias[7] = 50
+    for found in beam_search(decoder, regions, GenerationConfig(beam_size, 12), prefix=[7]):
+        for hypothesis in found:
+            assert 7 in hypothesis.words[1:]
+            assert all(one != two for one, two in itertools.pairwise(hypothesis.words))
+
+
 def test_a_beam_as_wide_as_the_choice_finds_the_likeliest_caption():
     decoder, regions = asked(photographs=3)
     vocabulary = len(decoder.head.bias)
     words = [word for word in range(vocabulary) if word not in (PAD, START, UNKNOWN, END)]
     wide = GenerationConfig(beam_size=len(words) ** 2 + len(words) + 1, max_words=2, length_penalty=0.0)
     for index, found in enumerate(beam_search(decoder, regions, wide)):
-        exact = max(
-            log_probabilities(decoder, regions, index, list(itertools.product(words, repeat=length))).max().item()
-            for length in (1, 2)
-        )
+        captions = [[(word,) for word in words], list(itertools.permutations(words, 2))]  # no word follows itself
+        exact = max(log_probabilities(decoder, regions, index, equally_long).max() for equally_long in captions).item()
         assert found[0].log_probability == pytest.approx(exact, abs=1e-3)
 
 

@@ -14,7 +14,8 @@ from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
-from captioner.training import Examples, Progress, TrainingConfig, caption_loss, learning_rate_at, train
+from captioner.teaching import caption_loss
+from captioner.training import Examples, Progress, TrainingConfig, learning_rate_at, train
 from captioner.vocabulary import END, PAD, Vocabulary
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -203,16 +204,6 @@ def test_a_long_caption_is_cut_and_not_ended(data):
 def test_photographs_with_few_captions_repeat_them(data):
     _, made = examples(data, captions=5)
     assert len(next(made.epoch(0)).words) == 5 * 5
-
-
-def test_the_loss_ignores_padding_and_knows_smoothing():
-    logits = torch.randn(2, 3, 7)
-    targets = torch.tensor([[4, 5, END], [6, END, PAD]])
-    padded = torch.cat([logits, torch.randn(2, 2, 7)], 1)
-    longer = torch.cat([targets, torch.full((2, 2), PAD)], 1)
-    assert caption_loss(logits, targets, 0.1) == pytest.approx(caption_loss(padded, longer, 0.1).item(), rel=1e-5)
-    by_hand = -logits.log_softmax(-1).gather(2, targets[:, :, None])[..., 0][targets != PAD].mean()
-    assert caption_loss(logits, targets, 0.0) == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():

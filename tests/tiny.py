@@ -20,12 +20,15 @@ WORDS = (
 
 
 def tiny_model(
-    attention: str = "pyramid", *, seed: int = 0, image_size: int = 64, layers: int = 3, head: str = "additive"
+    attention: str = "pyramid", *, seed: int = 0, image_size: int = 64, layers: int = 3, head: str = "additive", levels: int = 1
 ) -> SavedModel:
-    """ResNet-18 on 64 px (2 x 2 regions; 96 px give 3 x 3), decoder of width 16. Deterministic in ``seed``."""
+    """ResNet-18 on 64 px (2 x 2 regions; 96 px give 3 x 3), decoder of width 16. Deterministic in ``seed``.
+
+    Two levels of the encoder give twice as many regions a side.
+    """
     torch.manual_seed(seed)
     config = ModelConfig(
-        encoder=EncoderConfig("resnet18"),
+        encoder=EncoderConfig("resnet18", levels=levels),
         decoder=DecoderConfig(width=16, layers=layers, attention=attention, head=head),
         preprocessing=Preprocessing(image_size=image_size),
     )
