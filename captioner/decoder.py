@@ -7,6 +7,7 @@ H x W grid), L layers, D width, V vocabulary, k kernel.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from captioner.attention import FORMS, Depth, Memory, attend
-from captioner.head import HEADS
+from captioner.head import HEADS, WordHead
 from captioner.vocabulary import PAD
 
 
@@ -22,6 +23,10 @@ from captioner.vocabulary import PAD
 class DecoderConfig:
     """The size and form of the decoder."""
 
+    kind: Literal["cnn", "lstm", "transformer"] = field(
+        default="cnn",
+        metadata={"help": "what makes the words; the baselines 'lstm' and 'transformer' have no more than a size"},
+    )
     width: int = field(default=384, metadata={"help": "size of word and region states"})
     layers: int = field(default=4, metadata={"help": "causal convolutions, each followed by a look at the regions"})
     kernel: int = field(default=3, metadata={"help": "words a layer sees: the one at hand and those before it"})
@@ -36,6 +41,11 @@ class DecoderConfig:
     feature_dropout: float = field(
         default=0.3, metadata={"help": "share of the encoder's features dropped in training"}
     )
+
+    @property
+    def additive(self) -> bool:
+        """Whether logits are a sum over regions, so that a word can be explained by its parts."""
+        return self.kind == "cnn" and self.head == "additive"
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,54 @@ class Decoded:
     layer_maps: list[torch.Tensor]  # of each layer that attends, (M, T, R') on its own grid
 
 
-# The last k - 1 inputs of each layer's convolution, (M, k - 1, D) a layer.
+# What a decoder remembers of the words so far, the M captions first in every tensor.
 State = list[torch.Tensor]
+
+
+class Decoder(nn.Module, ABC):
+    """Region features and the words so far to the next word, for all positions at once or one after the other.
+
+    What all decoders share: regions that know their position, embedded words, and a head tied to the embedding.
+    """
+
+    head: WordHead
+
+    def __init__(self, config: DecoderConfig, *, channels: int, grid: tuple[int, int], vocabulary: int):
+        super().__init__()
+        self.config, self.grid = config, grid
+        width, regions = config.width, grid[0] * grid[1]
+        self.project = nn.Sequential(
+            nn.Dropout(config.feature_dropout), nn.Linear(channels, width), nn.LayerNorm(width)
+        )
+        self.position = nn.Parameter(torch.randn(regions, width) * 0.02)
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PAD)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    @abstractmethod
+    def map_grids(self) -> list[tuple[int, int]]:
+        """The grids of ``Decoded.layer_maps``, bottom to top."""
+
+    @abstractmethod
+    def look(self, features: torch.Tensor) -> Regions:
+        """Encoder features (B, R, C) to regions; done once per photograph."""
+
+    @abstractmethod
+    def forward(self, words: torch.Tensor, regions: Regions, state: State | None = None) -> tuple[Decoded, State]:
+        """Words (M, T), of which M / B belong to each photograph, to the outcome and the state after them.
+
+        Without a state the words begin the caption. Position t depends on words 0..t alone, so
+        that T words at once and T calls with one word each give the same logits.
+        """
+
+    def _regions(self, features: torch.Tensor) -> torch.Tensor:
+        """Encoder features (B, R, C) to region states (B, R, D)."""
+        return self.dropout(self.project(features) + self.position)
+
+    def _words(self, words: torch.Tensor) -> torch.Tensor:
+        """Words (M, T) to embeddings (M, T, D) of unit variance; those tied to the head are smaller."""
+        return self.embedding(words) * math.sqrt(self.config.width)
 
 
 class CausalConvolution(nn.Module):
@@ -88,37 +144,33 @@ class CausalConvolution(nn.Module):
         return value * torch.sigmoid(own_gate if gate is None else own_gate + gate), series[:, words:]
 
 
-class Decoder(nn.Module):
-    """Region features and the words so far to the next word, for all positions at once or one after the other.
+class CnnDecoder(Decoder):
+    """Causal convolutions over the words, a look at the regions after each. It remembers their last k - 1 inputs.
 
     Raises ``ValueError`` for a form of attention or a head that does not exist.
     """
 
     def __init__(self, config: DecoderConfig, *, channels: int, grid: tuple[int, int], vocabulary: int):
-        super().__init__()
         if config.attention not in FORMS:
             raise ValueError(f"No attention {config.attention!r}; choose one of {', '.join(FORMS)}.")
         if config.head not in HEADS:
             raise ValueError(f"No head {config.head!r}; choose one of {', '.join(HEADS)}.")
-        self.config, self.grid = config, grid
-        width, regions = config.width, grid[0] * grid[1]
-        self.project = nn.Sequential(
-            nn.Dropout(config.feature_dropout), nn.Linear(channels, width), nn.LayerNorm(width)
-        )
-        self.position = nn.Parameter(torch.randn(regions, width) * 0.02)
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=PAD)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        super().__init__(config, channels=channels, grid=grid, vocabulary=vocabulary)
+        width = config.width
         self.hierarchy = FORMS[config.attention](width, config.layers, grid)
         self.convolutions = nn.ModuleList(CausalConvolution(width, config.kernel) for _ in range(config.layers))
         self.contexts = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = HEADS[config.head](width, self.embedding, config.dropout)
         self.feedback = nn.Linear(width, width) if config.feedback else None
-        self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def map_grids(self) -> list[tuple[int, int]]:
+        grids = [self.hierarchy.layer_grid(layer) for layer in range(self.config.layers)]
+        return [grid for grid in grids if grid is not None]
 
     def look(self, features: torch.Tensor) -> Regions:
-        """Encoder features (B, R, C) to regions; done once per photograph."""
-        regions = self.dropout(self.project(features) + self.position)  # (B, R, D)
+        regions = self._regions(features)
         return Regions(self.hierarchy.memory(regions), *self.head.memory(regions))
 
     def start(self, captions: int) -> State:
@@ -127,9 +179,6 @@ class Decoder(nn.Module):
         return [
             weight.new_zeros(captions, self.config.kernel - 1, self.config.width) for _ in range(self.config.layers)
         ]
-
-    def _words(self, words: torch.Tensor) -> torch.Tensor:
-        return self.embedding(words) * math.sqrt(self.config.width)
 
     def _embed(self, words: torch.Tensor, regions: Regions) -> torch.Tensor:
         """Input words (M, T) to states (M, T, D), with the feedback of their own region-word scores.
@@ -143,11 +192,6 @@ class Decoder(nn.Module):
         return x + self.feedback(attend(self.head.relevance(words, regions.values).softmax(-1), regions.values))
 
     def forward(self, words: torch.Tensor, regions: Regions, state: State | None = None) -> tuple[Decoded, State]:
-        """Words (M, T), of which M / B belong to each photograph, to the outcome and the state after them.
-
-        Without a state the words begin the caption. Position t depends on words 0..t alone, so
-        that T words at once and T calls with one word each give the same logits.
-        """
         state = self.start(len(words)) if state is None else state
         x = self.dropout(self._embed(words, regions))
         depth, maps, after = Depth(), [], []

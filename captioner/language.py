@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captioner.data import DataError
-from captioner.decoder import Decoder
+from captioner.decoder import CnnDecoder
 from captioner.schedule import warmed_cosine
 from captioner.teaching import caption_loss, padded
 from captioner.vocabulary import START, tokenize
@@ -37,7 +37,7 @@ def batches(sentences: Sequence[Sequence[int]], random: np.random.Generator) -> 
 
 
 def pretrain(
-    decoder: Decoder,
+    decoder: CnnDecoder,
     sentences: Sequence[Sequence[int]],
     *,
     epochs: int,

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from captioner.decoder import Decoder, DecoderConfig, Regions
+from captioner.baselines import LstmDecoder, TransformerDecoder
+from captioner.decoder import CnnDecoder, Decoder, DecoderConfig, Regions
 from captioner.encoder import Encoder, EncoderConfig
 from captioner.photographs import Preprocessing
+
+DECODERS: dict[str, type[Decoder]] = {"cnn": CnnDecoder, "lstm": LstmDecoder, "transformer": TransformerDecoder}
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,21 @@ class ModelConfig:
 
 
 class CaptionModel(nn.Module):
-    """CNN encoder, attention hierarchy, causal-convolution decoder and additive head (arXiv 2407.09556)."""
+    """CNN encoder, attention hierarchy, causal-convolution decoder and additive head (arXiv 2407.09556).
+
+    Raises ``ValueError`` for a decoder that does not exist, or settings it cannot have.
+    """
 
     def __init__(self, config: ModelConfig, *, vocabulary: int):
         super().__init__()
+        kind = config.decoder.kind
+        if kind not in DECODERS:
+            raise ValueError(f"No decoder {kind!r}; choose one of {', '.join(DECODERS)}.")
         self.config = config
         self.encoder = Encoder(config.encoder)
-        self.decoder = Decoder(config.decoder, channels=self.encoder.channels, grid=config.grid, vocabulary=vocabulary)
+        self.decoder = DECODERS[kind](
+            config.decoder, channels=self.encoder.channels, grid=config.grid, vocabulary=vocabulary
+        )
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images (B, 3, S, S) to region features (B, R, C), row by row."""

@@ -19,14 +19,15 @@ from captioner.vocabulary import START
 class Reading:
     """What the model says of given words: ``bias + language + region_logits.sum(-1)`` is their logit.
 
-    A head that is no sum (``plain``) has neither ``language`` nor ``region_logits``.
+    Logits that are no sum (those of ``plain`` heads and baselines) have no ``language`` and no parts of regions.
     """
 
     logits: torch.Tensor  # (M, T, V)
     bias: torch.Tensor  # (M, T)
     language: torch.Tensor | None  # (M, T)
-    relevance: torch.Tensor  # (M, T, R), v_r . E_w
-    region_logits: torch.Tensor | None  # (M, T, R), signed: C of the region-word matrix, alpha times relevance
+    relevance: torch.Tensor | None  # (M, T, R), v_r . E_w, at temperature 1
+    # (M, T, R), signed: C of the region-word matrix, alpha times relevance over the temperature
+    region_logits: torch.Tensor | None
     attention: torch.Tensor  # (M, T, R), alpha; each sums to 1
     layer_maps: torch.Tensor  # (M, T, L, R), of the layers that attend, on the full grid; each sums to 1
 
@@ -39,22 +40,20 @@ def read(decoder: Decoder, words: torch.Tensor, regions: Regions) -> Reading:
     inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
     decoded, _ = decoder(inputs, regions)
     head = decoder.head
-    relevance = head.relevance(words, regions.values)
     additive = decoded.language is not None
+    relevance = head.relevance(words, regions.values) if additive else None
     return Reading(
         logits=decoded.logits,
-        bias=head.bias[words],
-        language=(decoded.language * head.embedding(words)).sum(-1) if additive else None,
+        bias=head.bias[words] / head.temperature,
+        language=(decoded.language * head.embedding(words)).sum(-1) / head.temperature if additive else None,
         relevance=relevance,
-        region_logits=decoded.alpha * relevance if additive else None,
+        region_logits=decoded.alpha * relevance / head.temperature if additive else None,
         attention=decoded.alpha,
         layer_maps=_on_full_grid(decoder, decoded.layer_maps),
     )
 
 
 def _on_full_grid(decoder: Decoder, layer_maps: list[torch.Tensor]) -> torch.Tensor:
-    hierarchy = decoder.hierarchy
-    grids = [hierarchy.layer_grid(layer) for layer in range(hierarchy.layers)]
-    own = [grid for grid in grids if grid is not None]
-    full = torch.stack([resize_maps(maps, grid, decoder.grid) for maps, grid in zip(layer_maps, own)], 2)
+    grids = decoder.map_grids
+    full = torch.stack([resize_maps(maps, grid, decoder.grid) for maps, grid in zip(layer_maps, grids)], 2)
     return full / full.sum(-1, keepdim=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from captioner.attention import FORMS
-from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder import CnnDecoder, DecoderConfig
 
 VOCABULARY, CHANNELS, GRID = 30, 12, (3, 3)
 
@@ -12,7 +12,7 @@ def decoder(request):
     torch.manual_seed(0)
     attention, head, feedback = request.param
     config = DecoderConfig(width=16, layers=4, attention=attention, head=head, feedback=feedback)
-    return Decoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY).eval()
+    return CnnDecoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY).eval()
 
 
 def a_pass(photographs=2, captions=3, words=9):
@@ -94,4 +94,4 @@ def test_the_photograph_matters(decoder):
 
 def test_an_unknown_form_of_attention_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="gated, pyramid, none"):
-        Decoder(DecoderConfig(attention="soft"), channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY)
+        CnnDecoder(DecoderConfig(attention="soft"), channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY)

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from captioner.data import DataError
-from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder import CnnDecoder, DecoderConfig
 from captioner.language import batches, pretrain, read_sentences
 from captioner.vocabulary import END, START
 
 
 def make_decoder():
     torch.manual_seed(0)
-    return Decoder(DecoderConfig(width=16, layers=2), channels=8, grid=(2, 2), vocabulary=12).eval()
+    return CnnDecoder(DecoderConfig(width=16, layers=2), channels=8, grid=(2, 2), vocabulary=12).eval()
 
 
 def learn(decoder, **changes):

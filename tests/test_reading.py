@@ -33,6 +33,17 @@ def test_attention_and_layer_maps_are_shares_of_the_full_grid(attention):
         torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))
 
 
+def test_a_temperature_divides_every_part_and_changes_no_map():
+    decoder, words, regions, sharp = a_reading()
+    decoder.head.temperature.fill_(2)
+    with torch.no_grad():
+        soft = read(decoder, words, regions)
+    for name in ("logits", "bias", "language", "region_logits"):
+        torch.testing.assert_close(getattr(soft, name), getattr(sharp, name) / 2)
+    for name in ("relevance", "attention", "layer_maps"):
+        torch.testing.assert_close(getattr(soft, name), getattr(sharp, name))
+
+
 def test_reading_gives_what_word_by_word_generation_gives():
     decoder, words, regions, reading = a_reading()
     state, given = None, torch.ones(4, 1, dtype=torch.long)
