@@ -84,6 +84,7 @@ def build(model: Captioner) -> gr.Blocks:
                     html_template=WORDS_TEMPLATE, js_on_load=WORDS_SCRIPT, apply_default_css=False, elem_id="caption"
                 )
                 gr.HTML(HINT, elem_id="hint")
+                unfamiliar = gr.HTML(elem_id="unfamiliar")
                 picture = gr.Image(
                     label="Where the word came from",
                     format="png",
@@ -134,7 +135,8 @@ def build(model: Captioner) -> gr.Blocks:
                 return {
                     message: views.error("Something went wrong with this photograph. Try again, or try another one.")
                 }
-            return {explained: new, message: "", others: views.others(new), **select(new, _first_content_word(new))}
+            said = {explained: new, message: "", unfamiliar: views.unfamiliar(new), others: views.others(new)}
+            return said | select(new, _first_content_word(new))
 
         def on_word(shown: ExplainedCaption | None, event: gr.EventData) -> dict[Any, Any]:
             return select(shown, int(event.index))
@@ -143,7 +145,7 @@ def build(model: Captioner) -> gr.Blocks:
         captioning = {
             "fn": on_photograph,
             "inputs": [photo, prefix, explained],
-            "outputs": [explained, photo, message, others, *word_views],
+            "outputs": [explained, photo, message, unfamiliar, others, *word_views],
             "show_progress_on": caption,
             "preprocess": False,  # gr.Image would decode the file, and fail without a word on one that is no photograph
         }

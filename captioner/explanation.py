@@ -62,6 +62,8 @@ class ExplainedCaption:
     alternatives: tuple[AlternativeCaption, ...]
     grid: tuple[int, int]
     model: str = ""  # the name it was loaded by
+    # 0..1: the share of the photographs the model was tested on that are at most as familiar; None where not known
+    familiarity: float | None = None
     photograph: Image.Image | None = field(default=None, repr=False)  # as decoded; not part of the JSON
 
     @property
@@ -78,6 +80,7 @@ class ExplainedCaption:
                 "log_probability": self.log_probability,
                 "grid": list(self.grid),
                 "model": self.model,
+                "familiarity": self.familiarity,
                 "words": [_plain(word) for word in self.words],
                 "alternatives": [_plain(alternative) for alternative in self.alternatives],
             },
@@ -100,6 +103,7 @@ class ExplainedCaption:
                 alternatives=tuple(AlternativeCaption(**alternative) for alternative in values["alternatives"]),
                 grid=tuple(values["grid"]),
                 model=values["model"],
+                familiarity=values.get("familiarity"),
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ExplanationError(f"This is not a saved explanation: {error!r}.") from error

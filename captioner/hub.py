@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
+from captioner.familiarity import Familiarity
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
 HUB_SECONDS = 5.0  # how long the Hub may take to answer before it counts as unreachable
@@ -37,6 +38,7 @@ class SavedModel:
     model: CaptionModel
     vocabulary: Vocabulary
     about: dict[str, Any] = field(default_factory=dict)  # training data, licence, recipe, scores
+    familiarity: Familiarity | None = None  # None: nobody has looked what is usual for it
 
 
 def save_model(folder: Path | str, saved: SavedModel) -> None:
@@ -53,9 +55,12 @@ def save_model(folder: Path | str, saved: SavedModel) -> None:
         "about": saved.about,
         "vocabulary": list(saved.vocabulary.words),
     }
+    tensors = saved.model.state_dict()
+    if saved.familiarity:
+        tensors |= {_FAMILIARITY + name: tensor for name, tensor in vars(saved.familiarity).items()}
     weights = {
         name: (tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
-        for name, tensor in saved.model.state_dict().items()
+        for name, tensor in tensors.items()
         if name != _TIED
     }
     replace_file(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata={"format": "pt"}))
@@ -64,6 +69,7 @@ def save_model(folder: Path | str, saved: SavedModel) -> None:
 
 # The head's embedding is the decoder's: one tensor, stored once.
 _TIED = "decoder.head.embedding.weight"
+_FAMILIARITY = "familiarity."  # what the names of its tensors begin with
 
 
 def load_model(folder: Path | str) -> SavedModel:
@@ -90,16 +96,23 @@ def load_model(folder: Path | str) -> SavedModel:
         raise ModelError(f"{folder} holds no {WEIGHTS_FILE}.") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder / WEIGHTS_FILE} is damaged: {error}. Fetch or save it again.") from error
-    expected = model.state_dict()
-    wrong = sorted((expected.keys() - {_TIED}) ^ weights.keys())
-    wrong += sorted(n for n in weights.keys() & expected.keys() if weights[n].shape != expected[n].shape)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != _TIED}
+    familiarity = {name for name in weights if name.startswith(_FAMILIARITY)}
+    if familiarity:
+        channels = model.encoder.channels
+        numbers = weights[f"{_FAMILIARITY}components"].numel() if f"{_FAMILIARITY}components" in weights else 0
+        shapes = Familiarity.shapes(channels, numbers // channels)
+        expected |= {_FAMILIARITY + name: shape for name, shape in shapes.items()}
+    wrong = sorted(expected.keys() ^ weights.keys())
+    wrong += sorted(name for name in weights.keys() & expected.keys() if weights[name].shape != expected[name])
     if wrong:
         raise ModelError(
             f"{folder / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: "
             f"{len(wrong)} tensors are missing, unknown or of another shape, first {wrong[0]}."
         )
+    parts = {name.removeprefix(_FAMILIARITY): weights.pop(name).float() for name in familiarity}
     model.load_state_dict(weights, strict=False)
-    return SavedModel(model.eval(), vocabulary, described.get("about", {}))
+    return SavedModel(model.eval(), vocabulary, described.get("about", {}), Familiarity(**parts) if parts else None)
 
 
 def _read_config(described: Any, file: Path) -> tuple[ModelConfig, Vocabulary]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -23,6 +24,16 @@ class PrefixError(ValueError):
     """Words that the model cannot say; the message says which and why."""
 
 
+@dataclass(frozen=True)
+class _Sight:
+    """A photograph as the model sees it."""
+
+    photograph: Image.Image
+    regions: Regions
+    blank: Regions  # of the photograph's mean colour in its place: all that can be said without seeing it
+    familiarity: float | None
+
+
 class Captioner:
     """A loaded model. Get one with ``captioner.load()``."""
 
@@ -30,6 +41,7 @@ class Captioner:
         self.model = saved.model.to(device).eval()
         self.vocabulary = saved.vocabulary
         self.about = saved.about
+        self.familiarity = saved.familiarity
         self.name = name
         self.device = torch.device(device)
         self.notice = notice  # what a person should know about how the model was loaded
@@ -49,10 +61,10 @@ class Captioner:
         generation = GenerationConfig(beam_size=beam_size)
         photograph = open_photograph(image)
         first = self._known(prefix or (), generation.max_words - 1)
-        regions, blank = self._look(photograph)
-        best, *others = beam_search(self.model.decoder, regions, generation, prefix=first)[0]
+        sight = self._look(photograph)
+        best, *others = beam_search(self.model.decoder, sight.regions, generation, prefix=first)[0]
         alternatives = tuple(AlternativeCaption(self._text(other), other.log_probability) for other in others)
-        return self._explained(photograph, best.words, best.log_probability, regions, blank, alternatives)
+        return self._explained(sight, best.words, best.log_probability, alternatives)
 
     @torch.inference_mode()
     def explain_caption(self, image: PhotographSource, caption: str | Sequence[str]) -> ExplainedCaption:
@@ -62,18 +74,19 @@ class Captioner:
         """
         photograph = open_photograph(image)
         words = self._known(caption, GenerationConfig().max_words)
-        regions, blank = self._look(photograph)
+        sight = self._look(photograph)
         whole = torch.tensor([[*words, END]], device=self.device)
-        logs = read(self.model.decoder, whole, regions).logits.log_softmax(-1)
+        logs = read(self.model.decoder, whole, sight.regions).logits.log_softmax(-1)
         log_probability = float(logs.gather(2, whole[:, :, None]).sum())
-        return self._explained(photograph, words, log_probability, regions, blank, ())
+        return self._explained(sight, words, log_probability, ())
 
-    def _look(self, photograph: Image.Image) -> tuple[Regions, Regions]:
-        """The regions of a photograph, and of its mean colour in its place: all that can be said without seeing it."""
+    def _look(self, photograph: Image.Image) -> _Sight:
         pixels = self.model.config.preprocessing(photograph)
         blank = pixels.mean((1, 2), keepdim=True).expand_as(pixels)
         both = self.model.encode(torch.stack([pixels, blank]).to(self.device))
-        return self.model.decoder.look(both[:1]), self.model.decoder.look(both[1:])
+        look = self.model.decoder.look
+        familiarity = self.familiarity and self.familiarity.of(both[0])
+        return _Sight(photograph, look(both[:1]), look(both[1:]), familiarity)
 
     def _known(self, words: str | Sequence[str], most: int) -> list[int]:
         """Ids of words that the model knows, at most ``most`` of them."""
@@ -90,28 +103,27 @@ class Captioner:
 
     def _explained(
         self,
-        photograph: Image.Image,
+        sight: _Sight,
         caption: Sequence[int],
         log_probability: float,
-        regions: Regions,
-        blank: Regions,
         alternatives: tuple[AlternativeCaption, ...],
     ) -> ExplainedCaption:
         return ExplainedCaption(
-            words=self._explain_words(caption, regions, blank),
+            words=self._explain_words(caption, sight),
             log_probability=log_probability,
             alternatives=alternatives,
             grid=self.model.config.grid,
             model=self.name,
-            photograph=photograph,
+            familiarity=sight.familiarity,
+            photograph=sight.photograph,
         )
 
-    def _explain_words(self, caption: Sequence[int], regions: Regions, blank: Regions) -> tuple[ExplainedWord, ...]:
+    def _explain_words(self, caption: Sequence[int], sight: _Sight) -> tuple[ExplainedWord, ...]:
         decoder, grid = self.model.decoder, self.model.config.grid
         if not caption:
             return ()
         words = torch.tensor([caption], device=self.device)  # (1, T)
-        seen, unseen = read(decoder, words, regions), read(decoder, words, blank)
+        seen, unseen = read(decoder, words, sight.regions), read(decoder, words, sight.blank)
         probabilities = seen.logits.softmax(-1)[0]  # (T, V)
         without = unseen.logits.softmax(-1)[0]
         region_logits = seen.region_logits[0].unflatten(1, grid).cpu().numpy()  # (T, H, W)
@@ -153,9 +165,9 @@ def load(model: str | os.PathLike | None = None, *, device: torch.device | str |
     """
     found = find_model(model)
     saved = load_model(found.folder)
-    if saved.model.config.decoder.head != "additive":
+    if not saved.model.config.decoder.additive:
         raise ModelError(
-            f"{found.name} was made for comparisons: its head is no sum over regions, so nothing explains it."
+            f"{found.name} was made for comparisons: its logits are no sum over regions, so nothing explains it."
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Captioner(saved, name=found.name, device=device, notice=found.notice)

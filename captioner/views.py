@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from captioner.explanation import ExplainedCaption, ExplainedWord
+from captioner.familiarity import UNFAMILIAR
 
 
 def words(shown: ExplainedCaption, selected: int) -> list[dict[str, Any]]:
@@ -68,6 +69,16 @@ def others(shown: ExplainedCaption) -> str:
         for other in shown.alternatives
     )
     return f"<h3>Other captions it considered</h3><ol>{rows}</ol>"
+
+
+def unfamiliar(shown: ExplainedCaption) -> str:
+    """A notice where the photograph is unlike what the model knows, as HTML; empty elsewhere."""
+    if shown.familiarity is None or shown.familiarity >= UNFAMILIAR:
+        return ""
+    return (
+        '<p role="status">This photograph is unlike those the model learnt from, so its words may be wrong. '
+        f"Of the photographs it was tested on, {_percent(shown.familiarity)} are this unusual.</p>"
+    )
 
 
 def _bar(text: str, probability: float, *, chosen: bool = False) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -162,6 +163,19 @@ def test_an_unexpected_failure_is_told_without_its_insides(handlers, model, pict
     assert set(answer) == {"message"}
     assert "Something went wrong" in answer["message"]
     assert "ZeroDivision" not in answer["message"]
+
+
+def test_a_strange_photograph_has_a_notice_beside_its_caption(handlers, model, picture, monkeypatch):
+    explain = model.explain
+
+    def notice(familiarity: float | None) -> str:
+        explained = replace(explain(picture), familiarity=familiarity)
+        monkeypatch.setattr(model, "explain", lambda *_, **__: explained)
+        return handlers.upload(picture)["unfamiliar"]
+
+    assert "unlike those the model learnt from" in notice(0.02)
+    assert "2%" in notice(0.02)
+    assert notice(0.5) == notice(None) == ""
 
 
 def test_a_notice_of_the_model_is_shown(model):

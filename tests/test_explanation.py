@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,20 @@ def test_json_is_read_back_as_it_was(captioner, photograph):
     for one, other in zip(explained.words, again.words):
         np.testing.assert_array_equal(one.region_logits, other.region_logits)
         assert one.alternatives == other.alternatives
+
+
+@pytest.mark.parametrize("familiarity", [None, 0.0, 0.02])
+def test_familiarity_is_kept(captioner, photograph, tmp_path, familiarity):
+    explained = replace(captioner.explain(photograph), familiarity=familiarity)
+    assert ExplainedCaption.from_json(explained.to_json()).familiarity == familiarity
+    explained.save(tmp_path)
+    assert ExplainedCaption.load(tmp_path).familiarity == familiarity
+
+
+def test_an_explanation_from_before_there_was_familiarity_is_read(captioner, photograph):
+    values = json.loads(captioner.explain(photograph).to_json())
+    del values["familiarity"]
+    assert ExplainedCaption.from_json(json.dumps(values)).familiarity is None
 
 
 def test_a_saved_explanation_is_loaded_with_its_photograph(captioner, photograph, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import captioner
 from captioner import ModelError, hub
+from captioner.familiarity import Familiarity
 from captioner.hub import CONFIG_FILE, WEIGHTS_FILE, FoundModel, find_model, load_model, save_model
 from tests.tiny import save_tiny_model, tiny_model
 
@@ -106,7 +108,7 @@ def test_a_failing_write_leaves_the_old_file(folder: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format_version=1), "format version 1; this program reads 2"),
+        (lambda c: c.update(format_version=2), "format version 2; this program reads 3"),
         (lambda c: c.pop("format_version"), "format version None"),
         (lambda c: c["decoder"].update(colour="red"), "unknown settings colour for DecoderConfig"),
         (lambda c: c["encoder"].update(depth=3), "unknown settings depth for EncoderConfig"),
@@ -130,7 +132,7 @@ def test_a_config_that_makes_no_sense_is_refused(folder: Path, change: Callable[
         load_model(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format_version": 2', b"\xff\xfe\x00", b"[1, 2]", b"null"])
+@pytest.mark.parametrize("content", [b"", b'{"format_version": 3', b"\xff\xfe\x00", b"[1, 2]", b"null"])
 def test_a_config_that_is_no_json_object_is_refused(folder: Path, content: bytes):
     (folder / CONFIG_FILE).write_bytes(content)
     with pytest.raises(ModelError, match=CONFIG_FILE):
@@ -165,6 +167,46 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, change: Callable[[dic
     change_weights(folder, change)
     with pytest.raises(ModelError, match=f"does not fit its {CONFIG_FILE}: 1 tensors .* first {name}"):
         load_model(folder)
+
+
+def familiar(seed: int = 0) -> Familiarity:
+    means = torch.randn(12, 512, generator=torch.Generator().manual_seed(seed))
+    return Familiarity.fit(means, means)
+
+
+def test_familiarity_is_saved_beside_the_weights(tmp_path: Path):
+    assert load_model(save_tiny_model(tmp_path / "without")).familiarity is None
+    saved = replace(tiny_model(), familiarity=familiar())
+    save_model(tmp_path / "with", saved)
+    loaded = load_model(tmp_path / "with").familiarity
+    for name, tensor in vars(saved.familiarity).items():
+        torch.testing.assert_close(vars(loaded)[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda w: w.pop("familiarity.mean"), "familiarity.mean"),
+        (lambda w: w.pop("familiarity.components"), "familiarity.components"),
+        (lambda w: w.update({"familiarity.mean": torch.zeros(511)}), "familiarity.mean"),
+        (lambda w: w.update({"familiarity.components": torch.zeros(3, 100)}), "familiarity.components"),
+        (lambda w: w.update({"familiarity.quantiles": torch.tensor(1.0)}), "familiarity.quantiles"),
+        (lambda w: w.update({"familiarity.extra": torch.zeros(1)}), "familiarity.extra"),
+    ],
+)
+def test_a_familiarity_that_does_not_fit_is_refused(tmp_path: Path, change: Callable[[dict], object], name: str):
+    save_model(tmp_path, replace(tiny_model(), familiarity=familiar()))
+    change_weights(tmp_path, change)
+    with pytest.raises(ModelError, match=f"does not fit its {CONFIG_FILE}: 1 tensors .* first {name}"):
+        load_model(tmp_path)
+
+
+@torch.inference_mode()
+def test_the_temperature_is_saved_with_the_weights(tmp_path: Path):
+    saved = tiny_model()
+    saved.model.decoder.head.temperature.fill_(1.37)
+    save_model(tmp_path, saved)
+    assert load_model(tmp_path).model.decoder.head.temperature.item() == pytest.approx(1.37)
 
 
 class Trap:

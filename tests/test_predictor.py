@@ -114,7 +114,8 @@ def test_a_given_caption_must_be_of_known_words(captioner, photograph):
         captioner.explain_caption(photograph, "a zebra")
 
 
-def test_a_model_for_ablations_is_refused_by_name(tmp_path):
-    save_model(tmp_path, tiny_model(head="plain"))
+@pytest.mark.parametrize("made_for_comparison", [{"head": "plain"}, {"kind": "lstm"}, {"kind": "transformer"}])
+def test_a_model_for_ablations_is_refused_by_name(tmp_path, made_for_comparison):
+    save_model(tmp_path, tiny_model(**made_for_comparison))
     with pytest.raises(ModelError, match="no sum over regions"):
         package.load(tmp_path)
