@@ -52,7 +52,7 @@ def read_coco(folder: Path | str) -> list[CaptionedPhotograph]:
                 raw = tuple(caption for caption in captions if tokenize(caption))
                 tokens = tuple(tuple(tokenize(caption)) for caption in raw)
                 if raw:
-                    records.append(CaptionedPhotograph(images / image["file_name"], split, tokens, raw))
+                    records.append(CaptionedPhotograph(images / image["file_name"], split, tokens, raw, image["id"]))
     absent = [record.path for record in records if not record.path.is_file()]
     if absent:
         raise DataError(f"{len(absent)} photographs of {folder} are missing, first {absent[0]}.")

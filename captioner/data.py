@@ -19,6 +19,12 @@ class CaptionedPhotograph:
     split: str
     tokens: tuple[tuple[str, ...], ...]  # one tuple of lower-case words per caption
     raw: tuple[str, ...]  # the captions as people wrote them
+    coco_id: int | None = None
+
+    @property
+    def image_id(self) -> int | str:
+        """What stands for the photograph in files of predictions: COCO's id where it has one, else the file name."""
+        return self.path.name if self.coco_id is None else self.coco_id
 
 
 def read_karpathy(folder: Path | str) -> list[CaptionedPhotograph]:
@@ -38,6 +44,7 @@ def read_karpathy(folder: Path | str) -> list[CaptionedPhotograph]:
                 split=image["split"],
                 tokens=tuple(tuple(sentence["tokens"]) for sentence in image["sentences"]),
                 raw=tuple(sentence["raw"] for sentence in image["sentences"]),
+                coco_id=image.get("cocoid"),
             )
             for image in images
         ]

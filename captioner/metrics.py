@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,13 +63,26 @@ def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
     ``references[i]`` are the captions people gave photograph i. An empty candidate scores 0.
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
-    _check(candidates, references)
+    check_captions(candidates, references)
     words = [ptb_tokenize(candidate) for candidate in candidates]
     reference_words = [[ptb_tokenize(caption) for caption in captions] for captions in references]
     scores = {f"BLEU-{order}": score for order, score in zip(_ORDERS, bleu(words, reference_words), strict=True)}
     scores["ROUGE-L"] = rouge_l(words, reference_words)
     scores["CIDEr"] = float(CiderD(reference_words).score(words).mean())
     return scores
+
+
+def describe_captions(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, float]:
+    """How varied N captions are: the number of different words in ``vocabulary`` and the mean words in ``length``.
+
+    Where there are ``training`` captions, ``novel`` is the percentage of captions that say none of them, word by word.
+    """
+    words = [tuple(ptb_tokenize(caption)) for caption in captions]
+    found = {"vocabulary": len(set().union(*words)), "length": sum(map(len, words)) / len(words)}
+    if training is not None:
+        known = {tuple(ptb_tokenize(caption)) for caption in training}
+        found["novel"] = 100 * sum(caption not in known for caption in words) / len(words)
+    return found
 
 
 def _ngrams(caption: Caption, order: int) -> Iterator[tuple[str, ...]]:
@@ -157,7 +170,7 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
 
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
-    _check(candidates, references)
+    check_captions(candidates, references)
     matched, guessed = [0] * len(_ORDERS), [0] * len(_ORDERS)
     candidate_length = reference_length = 0
     for candidate, captions in zip(candidates, references, strict=True):
@@ -187,7 +200,7 @@ def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption
     As in the reference implementation, a candidate's precision and its recall may come from different references.
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
-    _check(candidates, references)
+    check_captions(candidates, references)
     weight = 1.2**2
     total = 0.0
     for candidate, captions in zip(candidates, references, strict=True):
@@ -212,7 +225,8 @@ def _common_subsequence(first: Caption, second: Caption) -> int:
     return len(first) - (row & everything).bit_count()
 
 
-def _check(candidates: Sequence[object], references: Sequence[Sequence[object]]) -> None:
+def check_captions(candidates: Sequence[object], references: Sequence[Sequence[object]]) -> None:
+    """Raise ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference."""
     if len(candidates) != len(references):
         raise ValueError(f"There are {len(candidates)} candidates for the references of {len(references)} photographs.")
     if not candidates:

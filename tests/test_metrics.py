@@ -14,7 +14,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from captioner.metrics import CiderD, bleu, ptb_tokenize, rouge_l, score_captions
+from captioner.metrics import CiderD, bleu, describe_captions, ptb_tokenize, rouge_l, score_captions
 
 FLICKR8K = Path(__file__).resolve().parents[2] / "shared" / "flickr8k" / "dataset_flickr8k.json"
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="The Stanford tokenizer needs java on the PATH.")
@@ -107,6 +107,12 @@ def test_cider_refuses_what_it_cannot_judge():
         CiderD([[]])
     with pytest.raises(ValueError, match="2 candidates for 1 photographs"):
         CiderD([[["a", "dog"]]]).score([["a"], ["dog"]])
+
+
+def test_captions_are_described_by_their_words_alone():
+    captions = ["A dog runs .", "a dog runs", "Two cats !", ""]
+    assert describe_captions(captions) == {"vocabulary": 5, "length": 2}
+    assert describe_captions(captions, ["Two cats", "A dog"])["novel"] == 75
 
 
 CAPTIONS = {
