@@ -1,4 +1,7 @@
-"""Evaluate a captioner: ``python evaluate.py --data FOLDER --split val --json FILE``."""
+"""Evaluate a captioner: ``python evaluate.py --data FOLDER --split val --json FILE``.
+
+With ``--predictions FILE``, someone else's captions are scored instead, and no model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,24 @@ from captioner.boxes import Box
 from captioner.coco import INSTANCES, read_data, read_instances
 from captioner.data import CaptionedPhotograph, DataError, of_split
 from captioner.entities import ENTITIES_FILE, GroundedCaption, read_entities
-from captioner.evaluation import METRICS, TESTED, evaluate
+from captioner.evaluation import METRICS, TESTED, evaluate, evaluate_predictions
 from captioner.generation import GenerationConfig
+from captioner.hub import find_model
+from captioner.java_metrics import JAVA_METRICS, JavaError, setup_spice
 from captioner.named_words import coco_grounded
+from captioner.predictions import read_predictions
+from captioner.provenance import provenance
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Score a captioner on photographs with reference captions.")
+    choices = ", ".join((*METRICS, *JAVA_METRICS))
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with dataset*.json or annotations/ (COCO), and images/"
+        "--data", type=Path, help="folder with dataset*.json or annotations/ (COCO), and images/; required"
     )
     parser.add_argument("--split", default="val", help="split to score (default: %(default)s)")
     parser.add_argument("--model", help="Hub id or folder (default: CAPTIONER_MODEL, else the bundled model)")
-    parser.add_argument("--metrics", default="captions", help=f"comma-separated, of: {', '.join(METRICS)}")
+    parser.add_argument("--metrics", default="captions", help=f"comma-separated, of: {choices}")
     parser.add_argument("--json", type=Path, help="file to write the scores to")
     parser.add_argument("--limit", type=int, help="score only the first photographs, for a quick look")
     parser.add_argument(
@@ -34,6 +42,20 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=TESTED,
         help="photographs for faithfulness and for maps by gradients, which take long (default: %(default)s)",
+    )
+    files = parser.add_argument_group("captions in files, in the COCO results format")
+    predictions = files.add_mutually_exclusive_group()
+    predictions.add_argument("--save-predictions", type=Path, metavar="FILE", help="file to write the captions to")
+    predictions.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="score the captions of this file; no model is loaded"
+    )
+    parser.add_argument(
+        "--setup-spice",
+        nargs="?",
+        type=Path,
+        default=False,
+        metavar="FOLDER",
+        help="only put the jars that SPICE needs where it finds them: from a folder, by default with Maven (380 MB)",
     )
     search = parser.add_argument_group("generation")
     search.add_argument("--beam", type=int, default=GenerationConfig.beam_size, help="beam size (default: %(default)s)")
@@ -60,44 +82,59 @@ def _phrases(
     return {r.path.name: coco_grounded(r.tokens, instances.get(r.path.name, {})) for r in records}
 
 
+def _training_captions(data: Sequence[CaptionedPhotograph]) -> list[str] | None:
+    """What people wrote about the photographs to learn from, of which COCO in Karpathy's splits has two kinds."""
+    return [caption for r in data if r.split.startswith(("train", "restval")) for caption in r.raw] or None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.data is None and arguments.setup_spice is False:
+        parser.error("--data is required.")
     try:
+        if arguments.setup_spice is not False:
+            print(f"SPICE is set up in {setup_spice(arguments.setup_spice)}.")
+            return 0
         generation = GenerationConfig(
             beam_size=arguments.beam,
             length_penalty=arguments.length_penalty,
             repeat_trigrams=not arguments.no_repeat_trigrams,
         )
-        records = of_split(read_data(arguments.data), arguments.split)[: arguments.limit]
+        data = read_data(arguments.data)
+        records = of_split(data, arguments.split)[: arguments.limit]
         metrics = arguments.metrics.split(",")
         # Boxes are many: they are read only for what needs them.
         annotated = {"grounding", "hallucination"} & set(metrics) and any(arguments.data.glob(INSTANCES))
         instances = read_instances(arguments.data) if annotated else None
-        phrases = _phrases(arguments.data, records, instances) if "grounding" in metrics else None
-        loaded = captioner.load(arguments.model)
-        if loaded.notice:
-            # Scores under another model's name would be wrong, so there is no falling back here.
-            raise captioner.ModelError(loaded.notice)
-        results = evaluate(
-            loaded,
-            records,
-            metrics=metrics,
-            generation=generation,
-            phrases=phrases,
-            instances=instances,
-            tested=arguments.tested,
-        )
-    except (DataError, ValueError) as error:
+        about = {"data": arguments.data.resolve().name, "split": arguments.split, "photographs": len(records)}
+        about["seed"] = 0  # of all metrics that draw something
+        shared = {"metrics": metrics, "instances": instances, "training": _training_captions(data)}
+        if arguments.predictions:
+            said = read_predictions(arguments.predictions, records)
+            about["run"] = provenance(["evaluate.py", *argv])
+            report = {"model": arguments.predictions.name} | about | evaluate_predictions(said, records, **shared)
+        else:
+            loaded = captioner.load(arguments.model)
+            if loaded.notice:
+                # Scores under another model's name would be wrong, so there is no falling back here.
+                raise captioner.ModelError(loaded.notice)
+            about["run"] = provenance(["evaluate.py", *argv], find_model(arguments.model).folder)
+            results = evaluate(
+                loaded,
+                records,
+                generation=generation,
+                phrases=_phrases(arguments.data, records, instances) if "grounding" in metrics else None,
+                tested=arguments.tested,
+                save=arguments.save_predictions,
+                **shared,
+            )
+            report = {"model": loaded.name} | about | {"generation": asdict(generation)} | results
+    except (DataError, ValueError, JavaError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    report = {
-        "model": loaded.name,
-        "data": arguments.data.resolve().name,
-        "split": arguments.split,
-        "photographs": len(records),
-        "generation": asdict(generation),
-    } | results
     text = json.dumps(report, indent=1)
     print(text)
     if arguments.json:
