@@ -10,35 +10,40 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
+from captioner import distributed
 from captioner.data import DataError
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
-from captioner.training import TrainingConfig, train
+from captioner.progress import Progress
+from captioner.recipes import read_recipe, recipe_names
+from captioner.training import train
+from captioner.training_config import TrainingConfig
 
 
 def _add_flags(parser: argparse.ArgumentParser, title: str, config: type, prefix: str = "") -> None:
-    """A flag for every field of a config dataclass, with its help, type and default."""
+    """A flag for every field of a config dataclass, with its help and type; one that is not given leaves no trace."""
     group, hints = parser.add_argument_group(title), get_type_hints(config)
     for field in fields(config):
         if "help" not in field.metadata:
             continue
         kind, flag = hints[field.name], f"--{prefix}{field.name}".replace("_", "-")
-        options: dict[str, Any] = {"default": field.default, "dest": f"{config.__name__}.{field.name}"}
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "dest": f"{config.__name__}.{field.name}"}
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         elif get_origin(kind) is Literal:
-            options["choices"] = get_args(kind)
+            options |= {"choices": get_args(kind), "type": type(field.default)}
         else:
             options |= {"type": kind, "metavar": kind.__name__.upper()}
-        group.add_argument(flag, help=f"{field.metadata['help']} (default: %(default)s)", **options)
+        group.add_argument(flag, help=f"{field.metadata['help']} (default: {field.default})", **options)
 
 
-def _read_flags(arguments: argparse.Namespace, config: type) -> Any:
-    """The config dataclass that ``_add_flags`` made flags for."""
+def _settings(arguments: argparse.Namespace, recipe: dict[str, Any], config: type) -> Any:
+    """A config dataclass from a recipe and the flags that were given, which win."""
     start = f"{config.__name__}."
-    return config(**{key.removeprefix(start): value for key, value in vars(arguments).items() if key.startswith(start)})
+    given = {key.removeprefix(start): value for key, value in vars(arguments).items() if key.startswith(start)}
+    return config(**recipe | given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--data", type=Path, required=True, help="folder with dataset*.json and images/")
     run.add_argument(
         "--encoder-weights", required=True, help="ImageNet weights: a safetensors file, or 'torchvision' to download"
+    )
+    run.add_argument(
+        "--recipe",
+        default="bundled",
+        help=f"settings where no flag is given: {', '.join(recipe_names())}, or a YAML file (default: %(default)s)",
     )
     run.add_argument("--text", type=Path, help="sentences, one a line, that the decoder learns first")
     run.add_argument("--output", type=Path, required=True, help="folder for the model, the log and the checkpoint")
@@ -62,35 +72,44 @@ def _parser() -> argparse.ArgumentParser:
     _add_flags(parser, "training", TrainingConfig)
     _add_flags(parser, "decoder", DecoderConfig)
     _add_flags(parser, "encoder", EncoderConfig, prefix="encoder-")
-    parser.add_argument("--image-size", type=int, default=Preprocessing.image_size, help="pixels a side")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=f"pixels a side (default: {Preprocessing.image_size})",
+    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        train(
-            arguments.data,
-            arguments.output,
-            arguments.encoder_weights,
-            model_config=ModelConfig(
-                _read_flags(arguments, EncoderConfig),
-                _read_flags(arguments, DecoderConfig),
-                Preprocessing(arguments.image_size),
-            ),
-            config=_read_flags(arguments, TrainingConfig),
-            cache=arguments.cache,
-            about={"data": arguments.data_note, "licence": arguments.licence_note},
-            device=torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")),
-            text=arguments.text,
-            resume=arguments.resume,
-        )
+        recipe = read_recipe(arguments.recipe)
+        with distributed.processes(device):
+            train(
+                arguments.data,
+                arguments.output,
+                arguments.encoder_weights,
+                model_config=ModelConfig(
+                    _settings(arguments, recipe.encoder, EncoderConfig),
+                    _settings(arguments, recipe.decoder, DecoderConfig),
+                    Preprocessing(getattr(arguments, "image_size", recipe.image_size)),
+                ),
+                config=_settings(arguments, recipe.training, TrainingConfig),
+                cache=arguments.cache,
+                about={"data": arguments.data_note, "licence": arguments.licence_note, "recipe": recipe.name},
+                device=device,
+                text=arguments.text,
+                resume=arguments.resume,
+            )
     except (DataError, OSError, ValueError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ntrain.py: stopped; the same command with --resume continues.", file=sys.stderr)
+        goes_on = "with --resume continues" if (arguments.output / Progress.FILE).exists() else "starts anew"
+        print(f"\ntrain.py: stopped; the same command {goes_on}.", file=sys.stderr)
         return 130
     return 0
 

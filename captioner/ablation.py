@@ -16,14 +16,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from captioner.data import DataError, of_split, read_karpathy
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
-from captioner.enhancement import PhraseBoxes
 from captioner.entities import read_entities
 from captioner.evaluation import CaptionScores, captioned
 from captioner.faithfulness import Faithfulness
@@ -34,13 +32,16 @@ from captioner.hub import load_model
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.predictor import Captioner
-from captioner.training import Batch, Progress, TrainingConfig, imitation_loss, train
-from captioner.vocabulary import END
+from captioner.progress import Progress
+from captioner.provenance import provenance
+from captioner.throughput import median_seconds, random_batch
+from captioner.training import imitation_loss, train
+from captioner.training_config import TrainingConfig
 
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
 ENCODER = EncoderConfig(levels=1)
 DECODER = DecoderConfig(width=192)
-TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, reinforced_epochs=0, captions=3)
+TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, captions=3)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Row:
     name: str
     decoder: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    encoder: dict[str, Any] = field(default_factory=dict)
     image_size: int = 224
     seeds: tuple[int, ...] = (0,)
 
@@ -64,8 +66,13 @@ ROWS = (
     Row("gated attention", {"attention": "gated"}),
     Row("no hierarchy", {"attention": "none"}),
     Row("plain head", {"head": "plain", "feedback": False}, _NO_TERMS),
+    # Of widths that give them as many parameters as the whole model, or up to a seventh more.
+    Row("LSTM, soft attention", {"kind": "lstm", "width": 272}, _NO_TERMS, seeds=(0, 1, 2)),
+    Row("Transformer", {"kind": "transformer", "width": 176}, _NO_TERMS, seeds=(0, 1, 2)),
     Row("4 x 4 regions", image_size=128),
-    Row("14 x 14 regions", image_size=448),
+    Row("14 x 14 regions", encoder={"levels": 2}),
+    Row("14 x 14 regions, encoder tuned", training={"tuned_epochs": 2}, encoder={"levels": 2}),
+    Row("14 x 14 regions of 448 pixels", image_size=448),
 )
 
 
@@ -82,7 +89,8 @@ class Setting:
 
 def configs(row: Row, seed: int) -> tuple[ModelConfig, TrainingConfig]:
     """The settings of one run of a row."""
-    model = ModelConfig(ENCODER, replace(DECODER, **row.decoder), Preprocessing(row.image_size))
+    encoder, decoder = replace(ENCODER, **row.encoder), replace(DECODER, **row.decoder)
+    model = ModelConfig(encoder, decoder, Preprocessing(row.image_size))
     return model, replace(TRAINING, **row.training, seed=seed)
 
 
@@ -117,7 +125,7 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
     features = cached_features(
         [record.path for record in records], model.encoder, model.config.preprocessing, setting.cache, label="val"
     )
-    own_maps = "region_word" if model.config.decoder.head == "additive" else "attention"
+    own_maps = "region_word" if model.config.decoder.additive else "attention"
     metrics = {
         "captions": CaptionScores(vocabulary),
         "grounding": Grounding(model, vocabulary, read_entities(setting.data)),
@@ -135,38 +143,16 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
 
 
 def step_seconds(rows: Sequence[Row], vocabulary: int, *, rounds: int = 5) -> list[float]:
-    """Median seconds of a training step of every row, in turns, so that all meet the same machine.
-
-    On random words and features: only the sizes count.
-    """
+    """Median seconds of a training step of every row, the encoder's last stage with it, in turns."""
     torch.manual_seed(0)
-    steps = [_step(*configs(row, 0), vocabulary) for row in rows]
-    taken = np.zeros((rounds + 1, len(rows)))
-    for number in range(rounds + 1):  # the first round warms up
-        for index, step in enumerate(steps):
-            started = time.perf_counter()
-            step()
-            taken[number, index] = time.perf_counter() - started
-    return np.median(taken[1:], 0).tolist()
+    return median_seconds([_step(*configs(row, 0), vocabulary) for row in rows], rounds=rounds)
 
 
 def _step(model_config: ModelConfig, config: TrainingConfig, vocabulary: int) -> Callable[[], None]:
     model = CaptionModel(model_config, vocabulary=vocabulary)
     progress = Progress(model, config)
-    captions, words = config.batch * config.captions, 13
-    placed = 3 * captions  # words with boxes
     side = model_config.preprocessing.image_size // 16
-    regions = model_config.grid[0] * model_config.grid[1]
-    phrases = PhraseBoxes(
-        torch.randint(captions, (placed,)), torch.randint(words, (placed,)), torch.rand(placed, regions)
-    )
-    batch = Batch(
-        torch.rand(config.batch, model.encoder.lower_channels, side, side),
-        torch.randint(END + 1, vocabulary, (captions, words)),
-        phrases,
-        np.arange(config.batch),
-        np.zeros(config.batch, dtype=bool),
-    )
+    batch = random_batch((model.encoder.lower_channels, side, side), model_config.grid, config, vocabulary)
 
     def step() -> None:
         progress.update(
@@ -199,7 +185,7 @@ def summarise(row: Row, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     line: dict[str, Any] = {"name": row.name, "changes": asdict(row), "parameters": measured[0]["parameters"]}
     for column, path in COLUMNS.items():
         values = [_at(run, path) for run in measured]
-        if None not in values:  # a head that is no sum has no region-word maps
+        if None not in values:  # logits that are no sum have no region-word maps
             line[column] = mean(values)
             if len(values) > 1:
                 line[f"{column} ±"] = stdev(values)
@@ -229,7 +215,7 @@ def figure(lines: Sequence[dict[str, Any]]) -> Figure:
             line[column], line["CIDEr"], xerr=line.get(f"{column} ±"), yerr=line.get("CIDEr ±"), fmt="o", capsize=3
         )
         axes.annotate(line["name"], (line[column], line["CIDEr"]), xytext=(6, 4), textcoords="offset points")
-    axes.set_xlabel("pointing accuracy of the map, % (region-word; attention for the plain head)")
+    axes.set_xlabel("pointing accuracy of the map, % (region-word; attention where logits are no sum)")
     axes.set_ylabel("CIDEr-D, % (val, beam 3)")
     axes.margins(x=0.3)
     return drawn
@@ -249,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of: {', '.join(names)}"
     )
+    parser.add_argument("--seeds", type=int, metavar="N", help="at most N runs of a row")
     parser.add_argument("--json", type=Path, help="file to write the table to")
     parser.add_argument("--figure", type=Path, help="file to draw the table to, .png or .pdf")
     return parser
@@ -256,13 +243,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
+    started = time.monotonic()
     setting = Setting(arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache, arguments.tested)
     rows = [row for row in ROWS if row.name in arguments.rows]
     lines = []
     try:
         for row in rows:
-            folders = [run(row, seed, setting) for seed in row.seeds]
+            folders = [run(row, seed, setting) for seed in row.seeds[: arguments.seeds]]
             lines.append(summarise(row, [measure(folder, setting) for folder in folders]))
             print(json.dumps(lines[-1]))
     except (DataError, OSError, ValueError) as error:
@@ -275,6 +264,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         report = {"split": "val", "beam": GenerationConfig.beam_size, "tested": arguments.tested, "rows": lines}
         report |= {"decoder": asdict(DECODER), "training": asdict(TRAINING)}
+        report |= {"run": provenance(["-m", "captioner.ablation", *argv])}
+        report |= {"seconds": round(time.monotonic() - started, 1)}  # without the runs that were there already
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.figure:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from captioner import distributed
 from captioner.boxes import coverage
 from captioner.entities import GroundedCaption, grounded
 from captioner.reading import Reading
@@ -101,16 +102,18 @@ def matching_loss(values: torch.Tensor, embedding: torch.Tensor, words: torch.Te
 
     A photograph's score for a word is the softmax-weighted mean of ``v_r . E_w`` over its regions (values (B, R, D),
     embedding (V, D)); for a caption, the mean over its words (M, T). Contrastive over the batch, both ways
-    (InfoNCE); the captions of one photograph are all right answers.
+    (InfoNCE); the captions of one photograph are all right answers. The batch is that of all processes; the gradients
+    that reach the values add up over them.
     """
-    batch, captions = len(values), len(words) // len(values)
+    words = distributed.gathered(words)
     counted = (words != PAD) & (words != END) & (words != UNKNOWN)
     known, places = words.unique(return_inverse=True)
     relevance = values @ embedding[known].T  # (B, R, V')
-    pooled = (relevance.softmax(1) * relevance).sum(1)  # (B, V')
+    pooled = distributed.gathered((relevance.softmax(1) * relevance).sum(1))  # (B, V')
     bags = torch.zeros(len(words), len(known), device=words.device).scatter_add_(1, places, counted.float())
     scores = (bags / bags.sum(1, keepdim=True).clamp_min(1)) @ pooled.T  # (M, B)
-    own = torch.arange(batch, device=words.device).repeat_interleave(captions)
+    captions = len(words) // len(pooled)
+    own = torch.arange(len(pooled), device=words.device).repeat_interleave(captions)
     of_captions = F.cross_entropy(scores, own)
     to_captions = scores.T.log_softmax(1)[own, torch.arange(len(words), device=words.device)].mean()
     return of_captions - to_captions - math.log(captions)

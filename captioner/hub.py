@@ -201,4 +201,7 @@ def replace_file(path: Path, write) -> None:
     """Let ``write`` fill a file beside ``path``, then put it in its place in one step."""
     partial = path.with_name(path.name + ".partial")
     write(partial)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(partial, 0o666 & ~umask)  # safetensors writes for the owner alone; a server may run as someone else
     os.replace(partial, path)

@@ -31,7 +31,7 @@ class PhotographError(ValueError):
 class Preprocessing:
     """How a photograph becomes numbers; saved with the model, since the weights depend on it."""
 
-    image_size: int = 224  # pixels a side; a ResNet gives image_size / 32 regions a side
+    image_size: int = 224  # pixels a side; a ResNet gives image_size / 16 regions a side, or half as many
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # RGB, ImageNet
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

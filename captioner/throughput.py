@@ -22,10 +22,12 @@ from torch import nn
 from captioner.decoder import Decoder, DecoderConfig
 from captioner.encoder import Encoder, EncoderConfig
 from captioner.enhancement import PhraseBoxes
+from captioner.examples import Batch
 from captioner.generation import GenerationConfig, beam_search
 from captioner.model import DECODERS, ModelConfig
 from captioner.provenance import provenance
-from captioner.training import Batch, TrainingConfig, imitation_loss
+from captioner.training import imitation_loss
+from captioner.training_config import TrainingConfig
 from captioner.vocabulary import END
 
 VOCABULARY = 2533  # of Flickr8k's training captions, words that occur five times

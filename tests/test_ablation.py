@@ -6,7 +6,7 @@ from captioner import ablation
 from captioner.ablation import Row, summarise
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
-from captioner.training import TrainingConfig
+from captioner.training_config import TrainingConfig
 from tests.tiny_data import make_data, make_encoder_weights
 
 ROWS = (
@@ -30,7 +30,7 @@ def small(monkeypatch):
     monkeypatch.setattr(ablation, "ROWS", ROWS)
     monkeypatch.setattr(ablation, "ENCODER", EncoderConfig("resnet18"))
     monkeypatch.setattr(ablation, "DECODER", DecoderConfig(width=16, layers=2))
-    training = TrainingConfig(epochs=1, reinforced_epochs=0, batch=5, captions=2, least_count=1)
+    training = TrainingConfig(epochs=1, reinforced_epochs=0, batch=5, captions=2, least_count=1, learning_rate=5e-3)
     monkeypatch.setattr(ablation, "TRAINING", training)
 
 

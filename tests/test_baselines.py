@@ -9,7 +9,8 @@ from captioner.hub import ModelError, load_model, save_model
 from captioner.model import DECODERS
 from captioner.reading import read
 from captioner.teaching import caption_loss
-from captioner.training import TrainingConfig, train
+from captioner.training import train
+from captioner.training_config import TrainingConfig
 from captioner.vocabulary import END, START
 from tests.tiny import tiny_model
 from tests.tiny_data import make_data, make_encoder_weights

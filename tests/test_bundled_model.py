@@ -28,7 +28,7 @@ def test_the_config_says_what_the_model_is(bundled):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_explanation_adds_up_and_the_beam_beats_greedy(bundled, path):
     explained, greedy = bundled.explain(path), bundled.explain(path, beam_size=1)
-    assert explained.grid == (7, 7)
+    assert explained.grid == (14, 14)
     for word in explained.words:
         total = word.bias + word.language_logit + word.region_logits.sum()
         assert total == pytest.approx(word.logit, rel=1e-3)

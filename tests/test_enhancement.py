@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from captioner.decoder import Decoder, DecoderConfig
+from captioner.decoder import CnnDecoder, DecoderConfig
 from captioner.enhancement import PhraseBoxes, PhraseWords, box_loss, matching_loss
 from captioner.entities import GroundedCaption, Phrase
 from captioner.reading import read
@@ -102,7 +102,7 @@ def test_padding_and_end_do_not_count_in_matching():
 
 def test_learning_from_boxes_moves_attention_and_maps_into_them():
     torch.manual_seed(0)
-    decoder = Decoder(DecoderConfig(width=16, layers=2), channels=8, grid=(2, 2), vocabulary=12).eval()
+    decoder = CnnDecoder(DecoderConfig(width=16, layers=2), channels=8, grid=(2, 2), vocabulary=12).eval()
     features, words = torch.randn(6, 4, 8), torch.randint(4, 12, (6, 3))
     everywhere = torch.arange(6).repeat_interleave(3), torch.arange(3).repeat(6)
     boxes = PhraseBoxes(*everywhere, torch.eye(4)[torch.randint(4, (18,))])

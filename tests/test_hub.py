@@ -76,6 +76,17 @@ def test_matrices_are_stored_once_and_in_float16(folder: Path):
     assert len([name for name in weights if "embedding" in name]) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX")
+def test_what_is_saved_can_be_read_by_whoever_the_umask_lets(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        save_tiny_model(tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()}
+    assert modes == {CONFIG_FILE: 0o640, WEIGHTS_FILE: 0o640}
+
+
 def test_the_tied_embedding_stays_tied_after_loading(folder: Path):
     decoder = load_model(folder).model.decoder
     assert decoder.head.embedding.weight is decoder.embedding.weight

@@ -9,7 +9,7 @@ from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
-from captioner.training import TrainingConfig
+from captioner.training_config import TrainingConfig
 
 MODEL = ModelConfig(
     EncoderConfig("resnet18", levels=1), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64)

@@ -1,27 +1,34 @@
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import captioner
+import train as train_py
 from captioner import training
 from captioner.data import DataError, of_split, read_karpathy
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
+from captioner.examples import Examples
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
-from captioner.teaching import caption_loss
-from captioner.training import Examples, Progress, TrainingConfig, learning_rate_at, train
+from captioner.progress import Progress
+from captioner.training import train
+from captioner.training_config import TrainingConfig, learning_rate_at
 from captioner.vocabulary import END, PAD, Vocabulary
 from tests.tiny_data import make_data, make_encoder_weights
 
-CONFIG = TrainingConfig(
-    epochs=3, tuned_epochs=2, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2, checkpoint_seconds=0.0
-)
+CONFIG = TrainingConfig(epochs=3, tuned_epochs=2, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2)
 MODEL = ModelConfig(EncoderConfig("resnet18"), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64))
 
 
@@ -71,18 +78,49 @@ def test_a_run_leaves_a_model_a_log_and_its_scores(run, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_run(run, tmp_path):
-    one, two = final_weights(run(tmp_path / "one")), final_weights(run(tmp_path / "two"))
+    config = replace(CONFIG, epochs=1, tuned_epochs=1)
+    one, two = final_weights(run(tmp_path / "one", config)), final_weights(run(tmp_path / "two", config))
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
-    other = final_weights(run(tmp_path / "other", replace(CONFIG, seed=1)))
+    other = final_weights(run(tmp_path / "other", replace(config, seed=1)))
     assert not torch.equal(one["model.decoder.norm.weight"], other["model.decoder.norm.weight"])
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
-def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkeypatch, steps):
-    """Nine steps, three an epoch: killed in the first epoch, at its end, and in the second, a reinforced one."""
-    config = replace(CONFIG, epochs=1, tuned_epochs=1, reinforced_epochs=2)
-    whole = final_weights(run(tmp_path / "whole", config))
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory):
+    text = tmp_path_factory.mktemp("text") / "sentences.txt"
+    text.write_text("A blue square is on the left.\nThe red square is right.\n" * 20)
+    return text
+
+
+INTERRUPTED = replace(CONFIG, epochs=1, tuned_epochs=1, reinforced_epochs=2)
+OFTEN = {"checkpoint_seconds": 0.0}  # after every step; a run may be continued with other intervals
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run, sentences, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"), INTERRUPTED, text=sentences)
+
+
+def entries(folder):
+    """The lines of a log, times aside."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+def assert_same_run(one, two):
+    assert entries(one) == entries(two)
+    expected, weights = final_weights(one), final_weights(two)
+    assert expected.keys() == weights.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(
+    run, uninterrupted, sentences, tmp_path, monkeypatch, steps
+):
+    """Nine steps, three an epoch: stopped before them, within an epoch, at its end and in a reinforced one."""
     save = Progress.save
 
     def killed_after_saving(self, folder):
@@ -92,14 +130,105 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(run, tmp_path, monkey
 
     monkeypatch.setattr(Progress, "save", killed_after_saving)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", config)
+        run(tmp_path, replace(INTERRUPTED, **OFTEN), text=sentences)
     monkeypatch.setattr(Progress, "save", save)
-    continued = final_weights(run(tmp_path / "killed", config, resume=True))
-    for name, tensor in whole.items():
-        torch.testing.assert_close(continued[name], tensor, rtol=0, atol=0)
-    log = [json.loads(line) for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in log] == [1, 2, 3]
-    assert ["reward" in line for line in log] == [False, True, True]
+    run(tmp_path, INTERRUPTED, text=sentences, resume=True)
+    assert_same_run(uninterrupted, tmp_path)
+    assert ["reward" in line for line in entries(tmp_path)] == [False, True, True]
+
+
+def test_a_run_killed_between_log_and_checkpoint_logs_its_epoch_once(
+    run, uninterrupted, sentences, tmp_path, monkeypatch
+):
+    save = Progress.save
+
+    def killed_before_saving(self, folder):
+        if self.counters["step"] == 6:
+            raise KeyboardInterrupt
+        save(self, folder)
+
+    monkeypatch.setattr(Progress, "save", killed_before_saving)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, INTERRUPTED, text=sentences)
+    assert len(entries(tmp_path)) == 2
+    monkeypatch.setattr(Progress, "save", save)
+    run(tmp_path, INTERRUPTED, text=sentences, resume=True)
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_a_killed_process_continues_as_if_nothing_had_happened(data, sentences, tmp_path):
+    """Twelve steps, six an epoch, a checkpoint after each: killed in the second epoch, with no chance to tidy up."""
+    weights = make_encoder_weights(tmp_path / "resnet18.safetensors")
+
+    def command(output, *more):
+        files = f"--data {data} --text {sentences} --encoder-weights {weights} --output {output}"
+        model = "--encoder-name resnet18 --image-size 64 --width 16 --layers 2"
+        epochs = "--epochs 2 --tuned-epochs 0 --reinforced-epochs 0 --batch 2 --captions 2 --least-count 1"
+        settings = f"{model} {epochs} --no-flip --cache {tmp_path / 'cache'} --device cpu"
+        return [*files.split(), *settings.split(), *more]
+
+    assert train_py.main(command(tmp_path / "whole")) == 0
+    script = Path(train_py.__file__)
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, script, *command(killed, "--checkpoint-seconds", "0")],
+        cwd=script.parent,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while steps_saved(killed) < 7:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 7 <= steps_saved(killed) < 12
+    assert len(entries(killed)) == 1
+    assert train_py.main(command(killed, "--resume")) == 0
+    assert_same_run(tmp_path / "whole", killed)
+
+
+def steps_saved(folder):
+    if not (folder / Progress.FILE).exists():
+        return -1
+    with safe_open(folder / Progress.FILE, framework="pt") as file:
+        return json.loads(file.metadata()["counters"])["step"]
+
+
+def test_sentences_are_learnt_before_the_first_step_unless_for_no_epochs(
+    run, uninterrupted, sentences, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(training, "pretrain")
+    without = run(tmp_path, replace(INTERRUPTED, language_epochs=0), text=sentences)
+    assert entries(without)[0]["loss"] > entries(uninterrupted)[0]["loss"]
+
+
+def test_a_run_stopped_while_it_learns_sentences_is_started_again(run, sentences, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "pretrain", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, text=sentences)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="leave out --resume"):
+        run(tmp_path, text=sentences, resume=True)
+    run(tmp_path, replace(CONFIG, epochs=1), text=sentences)
+
+
+@pytest.mark.parametrize(("saved", "advice"), [(False, "starts anew"), (True, "with --resume continues")])
+def test_whoever_stops_a_run_is_told_how_it_goes_on(tmp_path, monkeypatch, capsys, saved, advice):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    if saved:
+        (tmp_path / Progress.FILE).touch()
+    monkeypatch.setattr(train_py, "train", stopped)
+    assert train_py.main(["--data", "data", "--encoder-weights", "weights", "--output", str(tmp_path)]) == 130
+    assert advice in capsys.readouterr().err
 
 
 def test_the_last_stage_of_the_encoder_learns_in_its_epochs_alone(run, tmp_path):

@@ -20,7 +20,14 @@ WORDS = (
 
 
 def tiny_model(
-    attention: str = "pyramid", *, seed: int = 0, image_size: int = 64, layers: int = 3, head: str = "additive", levels: int = 1
+    attention: str = "pyramid",
+    *,
+    seed: int = 0,
+    image_size: int = 64,
+    layers: int = 3,
+    head: str = "additive",
+    levels: int = 1,
+    kind: str = "cnn",
 ) -> SavedModel:
     """ResNet-18 on 64 px (2 x 2 regions; 96 px give 3 x 3), decoder of width 16. Deterministic in ``seed``.
 
@@ -29,7 +36,7 @@ def tiny_model(
     torch.manual_seed(seed)
     config = ModelConfig(
         encoder=EncoderConfig("resnet18", levels=levels),
-        decoder=DecoderConfig(width=16, layers=layers, attention=attention, head=head),
+        decoder=DecoderConfig(kind, width=16, layers=layers, attention=attention, head=head),
         preprocessing=Preprocessing(image_size=image_size),
     )
     vocabulary = Vocabulary(WORDS)
