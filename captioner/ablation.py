@@ -41,7 +41,7 @@ from captioner.training_config import TrainingConfig
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
 ENCODER = EncoderConfig(levels=1)
 DECODER = DecoderConfig(width=192)
-TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, captions=3)
+TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, reinforced_epochs=0, captions=3)
 
 
 @dataclass(frozen=True)

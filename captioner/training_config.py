@@ -28,7 +28,7 @@ class TrainingConfig:
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
-    reinforced_epochs: int = field(default=0, metadata={"help": "further passes of self-critical training on CIDEr-D"})
+    reinforced_epochs: int = field(default=1, metadata={"help": "further passes of self-critical training on CIDEr-D"})
     reinforced_rate: float = field(default=5e-5, metadata={"help": "learning rate at their start"})
     reinforced_anchor: float = field(
         default=0.2, metadata={"help": "weight of the loss of the first phase in self-critical training"}
