@@ -258,9 +258,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"captioner.ablation: {error}", file=sys.stderr)
         return 2
     vocabulary = len(load_model(folders[-1]).vocabulary)
-    seconds = step_seconds(rows, vocabulary)
-    for line, taken in zip(lines, seconds):
-        line["step time"] = taken / seconds[0]  # of the first row's
+    timed = {row.name: row for row in (ROWS[0], *rows)}
+    seconds = dict(zip(timed, step_seconds(list(timed.values()), vocabulary)))
+    for line in lines:
+        line["step time"] = seconds[line["name"]] / seconds[ROWS[0].name]  # of the whole model's
     if arguments.json:
         report = {"split": "val", "beam": GenerationConfig.beam_size, "tested": arguments.tested, "rows": lines}
         report |= {"decoder": asdict(DECODER), "training": asdict(TRAINING)}

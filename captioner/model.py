@@ -49,12 +49,17 @@ class CaptionModel(nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Preprocessed images (B, 3, S, S) to region features (B, R, C), row by row."""
-        return self.finish(self.encoder.lower(images))
+        return _by_region(self.encoder(images))
 
     def finish(self, lower: torch.Tensor) -> torch.Tensor:
         """The outcome of ``encoder.lower`` (B, C', H', W') to region features (B, R, C), row by row."""
-        return self.encoder.upper(lower).flatten(2).transpose(1, 2)
+        return _by_region(self.encoder.upper(lower))
 
     def look(self, images: torch.Tensor) -> Regions:
         """Preprocessed images (B, 3, S, S) to regions that captions can be asked of."""
         return self.decoder.look(self.encode(images))
+
+
+def _by_region(features: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) to (B, R, C)."""
+    return features.flatten(2).transpose(1, 2)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "assets" / "results"
 
 # The rows of the table of captions: files of results on val, and what is scored there.
-MODELS = {"val.json": "bundled model"}
+MODELS = {"val.json": "bundled model", "val-before-self-critical.json": "before self-critical training, not calibrated"}
 
 
 class ReadmeError(ValueError):
