@@ -21,6 +21,7 @@ from captioner.evaluation import METRICS, TESTED, evaluate, evaluate_predictions
 from captioner.generation import GenerationConfig
 from captioner.hub import find_model
 from captioner.java_metrics import JAVA_METRICS, JavaError, setup_spice
+from captioner.json_files import write_json
 from captioner.named_words import coco_grounded
 from captioner.predictions import read_predictions
 from captioner.provenance import provenance
@@ -135,11 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     except (DataError, ValueError, JavaError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    text = json.dumps(report, indent=1)
-    print(text)
+    print(json.dumps(report, indent=1))
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n")
+        write_json(arguments.json, report)
     return 0
 
 

@@ -29,19 +29,22 @@ from captioner.features import cached_features
 from captioner.generation import GenerationConfig
 from captioner.grounding import Grounding
 from captioner.hub import load_model
+from captioner.json_files import write_json
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.predictor import Captioner
 from captioner.progress import Progress
 from captioner.provenance import provenance
+from captioner.recipes import read_recipe
 from captioner.throughput import median_seconds, random_batch
 from captioner.training import imitation_loss, train
 from captioner.training_config import TrainingConfig
 
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
-ENCODER = EncoderConfig(levels=1)
-DECODER = DecoderConfig(width=192)
-TRAINING = TrainingConfig(epochs=3, tuned_epochs=0, reinforced_epochs=0, captions=3)
+_SMALL = read_recipe("small")
+ENCODER = EncoderConfig(**_SMALL.encoder)
+DECODER = DecoderConfig(**_SMALL.decoder)
+TRAINING = TrainingConfig(**_SMALL.training)
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
             metric.add(seen)
     results = {name: metric.result() for name, metric in metrics.items()}
     results["parameters"] = sum(p.numel() for p in model.decoder.parameters())
-    kept.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(kept, results)
     return results
 
 
@@ -267,8 +270,7 @@ def main(argv: list[str] | None = None) -> int:
         report |= {"decoder": asdict(DECODER), "training": asdict(TRAINING)}
         report |= {"run": provenance(["-m", "captioner.ablation", *argv])}
         report |= {"seconds": round(time.monotonic() - started, 1)}  # without the runs that were there already
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
     if arguments.figure:
         figure(lines).savefig(arguments.figure, dpi=150)
     return 0

@@ -26,6 +26,7 @@ from captioner.data import CaptionedPhotograph, DataError, of_split
 from captioner.decoder import Decoder
 from captioner.familiarity import UNFAMILIAR, Familiarity, auroc, mean_features
 from captioner.hub import ModelError, SavedModel, load_model, save_model
+from captioner.json_files import write_json
 from captioner.model import CaptionModel
 from captioner.non_photographs import noise, text_pages
 from captioner.photographs import PhotographError, PhotographSource, open_photograph
@@ -233,11 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = provenance(["-m", "captioner.calibration", *argv], arguments.model)  # the model as it is now
     seconds = round(time.monotonic() - started, 1)
     report = {"run": run, "split": "val", "seed": SEED} | measured | {"seconds": seconds}
-    text = json.dumps(report, indent=1)
-    print(text)
+    print(json.dumps(report, indent=1))
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n")
+        write_json(arguments.json, report)
     if arguments.figure:
         arguments.figure.parent.mkdir(parents=True, exist_ok=True)
         figure(report).savefig(arguments.figure, dpi=150)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data import CaptionedPhotograph, DataError
+from captioner.json_files import write_json
 
 
 def write_predictions(file: Path, records: Sequence[CaptionedPhotograph], captions: Sequence[str]) -> None:
     """Write the caption of every photograph, in order."""
     entries = [{"image_id": record.image_id, "caption": said} for record, said in zip(records, captions, strict=True)]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(entries, indent=1) + "\n")
+    write_json(file, entries)
 
 
 def read_predictions(file: Path, records: Sequence[CaptionedPhotograph]) -> list[str]:

@@ -7,7 +7,6 @@ same captions; both are random, since only the sizes count.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from captioner.encoder import Encoder, EncoderConfig
 from captioner.enhancement import PhraseBoxes
 from captioner.examples import Batch
 from captioner.generation import GenerationConfig, beam_search
+from captioner.json_files import write_json
 from captioner.model import DECODERS, ModelConfig
 from captioner.provenance import provenance
 from captioner.training import imitation_loss
@@ -193,8 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         report |= {"batch": training.batch, "captions": training.captions, "decoder": asdict(model.decoder)}
         report |= {"seed": SEED, "run": provenance(["-m", "captioner.throughput", *argv])}
         report |= {"decoders": lines, "seconds": round(time.monotonic() - started, 1)}
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.json, report)
     return 0
 
 

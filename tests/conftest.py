@@ -8,6 +8,7 @@ from PIL import Image
 
 from captioner.predictor import Captioner
 from tests.tiny import save_tiny_model, tiny_model
+from tests.tiny_data import make_data
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,12 @@ def captioner() -> Captioner:
 def model_folder(tmp_path_factory):
     """A saved tiny model."""
     return save_tiny_model(tmp_path_factory.mktemp("model"), image_size=96)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of tiny data."""
+    return make_data(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture

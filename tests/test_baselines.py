@@ -12,10 +12,17 @@ from captioner.teaching import caption_loss
 from captioner.training import train
 from captioner.training_config import TrainingConfig
 from captioner.vocabulary import END, START
+from tests.decoders import (
+    CHANNELS,
+    GRID,
+    VOCABULARY,
+    a_pass,
+    assert_no_position_sees_a_later_word,
+    assert_one_word_at_a_time_gives_what_all_at_once_gives,
+)
 from tests.tiny import tiny_model
 from tests.tiny_data import make_data, make_encoder_weights
 
-VOCABULARY, CHANNELS, GRID = 30, 12, (3, 3)
 BASELINES = ["lstm", "transformer"]
 
 
@@ -30,23 +37,8 @@ def decoder(request):
     return a_decoder(request.param)
 
 
-def a_pass(photographs=2, captions=3, words=9):
-    torch.manual_seed(1)
-    return torch.rand(photographs, 9, CHANNELS), torch.randint(4, VOCABULARY, (photographs * captions, words))
-
-
-@torch.no_grad()
 def test_one_word_at_a_time_gives_what_all_at_once_gives(decoder):
-    features, words = a_pass()
-    regions = decoder.look(features)
-    together, _ = decoder(words, regions)
-    state, steps = None, []
-    for t in range(words.shape[1]):
-        decoded, state = decoder(words[:, t : t + 1], regions, state)
-        steps.append(decoded)
-    for part in ("logits", "alpha"):
-        one_by_one = torch.cat([getattr(step, part) for step in steps], 1)
-        torch.testing.assert_close(one_by_one, getattr(together, part), rtol=1e-5, atol=1e-5)
+    assert_one_word_at_a_time_gives_what_all_at_once_gives(decoder)
 
 
 @torch.no_grad()
@@ -60,17 +52,8 @@ def test_a_caption_may_be_continued_from_any_point_and_in_any_order(decoder):
     torch.testing.assert_close(rest.logits, together.logits[rows, 4:], rtol=1e-5, atol=1e-5)
 
 
-@torch.no_grad()
 def test_no_position_sees_a_later_word(decoder):
-    features, words = a_pass()
-    regions = decoder.look(features)
-    before, _ = decoder(words, regions)
-    for t in range(1, words.shape[1]):
-        changed = words.clone()
-        changed[:, t:] = (changed[:, t:] - 4 + 7) % (VOCABULARY - 4) + 4
-        after, _ = decoder(changed, regions)
-        torch.testing.assert_close(after.logits[:, :t], before.logits[:, :t])
-        assert not torch.allclose(after.logits[:, t], before.logits[:, t])
+    assert_no_position_sees_a_later_word(decoder)
 
 
 @torch.no_grad()

@@ -3,8 +3,14 @@ import torch
 
 from captioner.attention import FORMS
 from captioner.decoder import CnnDecoder, DecoderConfig
-
-VOCABULARY, CHANNELS, GRID = 30, 12, (3, 3)
+from tests.decoders import (
+    CHANNELS,
+    GRID,
+    VOCABULARY,
+    a_pass,
+    assert_no_position_sees_a_later_word,
+    assert_one_word_at_a_time_gives_what_all_at_once_gives,
+)
 
 
 @pytest.fixture(params=[*((form, "additive", True) for form in FORMS), ("pyramid", "plain", False)])
@@ -15,21 +21,8 @@ def decoder(request):
     return CnnDecoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY).eval()
 
 
-def a_pass(photographs=2, captions=3, words=9):
-    torch.manual_seed(1)
-    return torch.rand(photographs, 9, CHANNELS), torch.randint(4, VOCABULARY, (photographs * captions, words))
-
-
-@torch.no_grad()
 def test_one_word_at_a_time_gives_the_logits_of_all_at_once(decoder):
-    features, words = a_pass()
-    regions = decoder.look(features)
-    together, _ = decoder(words, regions)
-    state, steps = None, []
-    for t in range(words.shape[1]):
-        decoded, state = decoder(words[:, t : t + 1], regions, state)
-        steps.append(decoded.logits)
-    torch.testing.assert_close(torch.cat(steps, 1), together.logits, rtol=1e-5, atol=1e-5)
+    assert_one_word_at_a_time_gives_what_all_at_once_gives(decoder)
 
 
 @torch.no_grad()
@@ -42,17 +35,8 @@ def test_a_caption_may_be_continued_from_any_point(decoder):
     torch.testing.assert_close(rest.logits, together.logits[:, 4:], rtol=1e-5, atol=1e-5)
 
 
-@torch.no_grad()
 def test_no_position_sees_a_later_word(decoder):
-    features, words = a_pass()
-    regions = decoder.look(features)
-    before, _ = decoder(words, regions)
-    for t in range(1, words.shape[1]):
-        changed = words.clone()
-        changed[:, t:] = (changed[:, t:] - 4 + 7) % (VOCABULARY - 4) + 4
-        after, _ = decoder(changed, regions)
-        torch.testing.assert_close(after.logits[:, :t], before.logits[:, :t])
-        assert not torch.allclose(after.logits[:, t], before.logits[:, t])
+    assert_no_position_sees_a_later_word(decoder)
 
 
 def test_no_gradient_flows_from_a_position_to_a_later_word(decoder):

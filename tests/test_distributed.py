@@ -20,14 +20,9 @@ from captioner.examples import Examples
 from captioner.progress import Progress
 from captioner.training_config import TrainingConfig
 from captioner.vocabulary import Vocabulary
-from tests.tiny_data import make_data, make_encoder_weights
+from tests.tiny_data import make_encoder_weights
 
 ROOT = Path(train.__file__).parent
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -26,15 +26,10 @@ from captioner.progress import Progress
 from captioner.training import train
 from captioner.training_config import TrainingConfig, learning_rate_at
 from captioner.vocabulary import END, PAD, Vocabulary
-from tests.tiny_data import make_data, make_encoder_weights
+from tests.tiny_data import make_encoder_weights
 
 CONFIG = TrainingConfig(epochs=3, tuned_epochs=2, reinforced_epochs=0, batch=5, captions=2, least_count=1, warm_up=0.2)
 MODEL = ModelConfig(EncoderConfig("resnet18"), DecoderConfig(width=16, layers=2), Preprocessing(image_size=64))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return make_data(tmp_path_factory.mktemp("data") / "tiny")
 
 
 @pytest.fixture(scope="module")
