@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -13,6 +14,7 @@ from captioner.decoder import Regions
 from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, image_reliance, positive_map
 from captioner.generation import GenerationConfig, Hypothesis, beam_search
 from captioner.hub import ModelError, SavedModel, find_model, load_model
+from captioner.occlusion import Occlusion, blurred, hide, occlusion_effects
 from captioner.photographs import PhotographSource, open_photograph
 from captioner.reading import read
 from captioner.vocabulary import END, PAD, START, UNKNOWN, sentence, tokenize
@@ -48,12 +50,18 @@ class Captioner:
 
     @torch.inference_mode()
     def explain(
-        self, image: PhotographSource, *, beam_size: int = 3, prefix: str | Sequence[str] | None = None
+        self,
+        image: PhotographSource,
+        *,
+        beam_size: int = 3,
+        prefix: str | Sequence[str] | None = None,
+        hidden: np.ndarray | None = None,
     ) -> ExplainedCaption:
         """Caption a photograph and explain every word.
 
         ``image`` is a path, the bytes of a file, a PIL image or an array; ``prefix`` are words the
-        caption has to begin with. The photograph is encoded once; maps and probabilities are those
+        caption has to begin with; ``hidden`` (H, W), bool, are regions to blur first, on a grid of any
+        size over the whole photograph. The photograph is encoded once; maps and probabilities are those
         of the caption that won the beam search.
 
         Raises ``PhotographError`` for an unusable photograph and ``PrefixError`` for unusable first words.
@@ -61,27 +69,50 @@ class Captioner:
         generation = GenerationConfig(beam_size=beam_size)
         photograph = open_photograph(image)
         first = self._known(prefix or (), generation.max_words - 1)
-        sight = self._look(photograph)
+        sight = self._look(photograph, hidden)
         best, *others = beam_search(self.model.decoder, sight.regions, generation, prefix=first)[0]
         alternatives = tuple(AlternativeCaption(self._text(other), other.log_probability) for other in others)
         return self._explained(sight, best.words, best.log_probability, alternatives)
 
     @torch.inference_mode()
-    def explain_caption(self, image: PhotographSource, caption: str | Sequence[str]) -> ExplainedCaption:
+    def explain_caption(
+        self, image: PhotographSource, caption: str | Sequence[str], *, hidden: np.ndarray | None = None
+    ) -> ExplainedCaption:
         """Explain a caption that is given, whoever wrote it: what the model makes of every word, in its place.
+
+        ``image`` and ``hidden`` are as for ``explain``.
 
         Raises ``PhotographError`` for an unusable photograph and ``PrefixError`` for words it does not know.
         """
         photograph = open_photograph(image)
         words = self._known(caption, GenerationConfig().max_words)
-        sight = self._look(photograph)
+        sight = self._look(photograph, hidden)
         whole = torch.tensor([[*words, END]], device=self.device)
         logs = read(self.model.decoder, whole, sight.regions).logits.log_softmax(-1)
         log_probability = float(logs.gather(2, whole[:, :, None]).sum())
         return self._explained(sight, words, log_probability, ())
 
-    def _look(self, photograph: Image.Image) -> _Sight:
+    def occlusions(self, explained: ExplainedCaption, *, hidden: np.ndarray | None = None) -> tuple[Occlusion, ...]:
+        """Test every word of an explained caption: what hiding the regions its map names strongest does to it.
+
+        ``hidden`` are the regions that were hidden already when it was explained.
+
+        Raises ``ValueError`` where the explanation has no photograph.
+        """
+        if explained.photograph is None:
+            raise ValueError("This explanation has no photograph to test it on.")
+        if not explained.words:
+            return ()
+        caption = self.vocabulary.encode(word.text for word in explained.words)
+        maps = np.stack([word.region_map for word in explained.words])
+        return occlusion_effects(self.model, self._pixels(explained.photograph, hidden), caption, maps)
+
+    def _pixels(self, photograph: Image.Image, hidden: np.ndarray | None) -> torch.Tensor:
         pixels = self.model.config.preprocessing(photograph)
+        return pixels if hidden is None else hide(pixels, blurred(pixels), torch.from_numpy(hidden))
+
+    def _look(self, photograph: Image.Image, hidden: np.ndarray | None) -> _Sight:
+        pixels = self._pixels(photograph, hidden)
         blank = pixels.mean((1, 2), keepdim=True).expand_as(pixels)
         both = self.model.encode(torch.stack([pixels, blank]).to(self.device))
         look = self.model.decoder.look

@@ -36,7 +36,7 @@ def overlay(
         raise ValueError(f"A region map must be (H, W), not {np.shape(region_map)}.")
     if not 0 <= strength <= 1:
         raise ValueError(f"The strength must lie in 0..1, not {strength}.")
-    colours = _colours(colour_map)
+    colours = colour_table(colour_map).astype(np.float32)
     shown = fit(photograph)
     pixels = np.asarray(shown.convert("RGB"))
     smooth = cv2.resize(np.maximum(region_map, 0).astype(np.float32), shown.size, interpolation=cv2.INTER_CUBIC)
@@ -55,6 +55,29 @@ def fit(photograph: Image.Image) -> Image.Image:
         return photograph
     size = tuple(max(1, round(side * scale)) for side in photograph.size)
     return photograph.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def blur_regions(photograph: Image.Image, hidden: np.ndarray) -> Image.Image:
+    """The photograph with the regions in ``hidden`` (H, W), bool, blurred as ``captioner.occlusion`` hides them."""
+    width, height = photograph.size
+    pixels = np.asarray(photograph.convert("RGB"))
+    # The model sees the photograph squashed to a square: a tenth of each side.
+    blurred = cv2.GaussianBlur(pixels, (0, 0), sigmaX=width / 10, sigmaY=height / 10, borderType=cv2.BORDER_REFLECT_101)
+    rows = np.arange(height) * hidden.shape[0] // height
+    columns = np.arange(width) * hidden.shape[1] // width
+    return Image.fromarray(np.where(hidden[rows[:, None], columns][..., None], blurred, pixels))
+
+
+@cache
+def colour_table(name: str) -> np.ndarray:
+    """The 256 colours of a map, (256, 3), RGB, uint8.
+
+    Raises ``ValueError`` for a colour map not in ``COLOUR_MAPS``.
+    """
+    if name not in COLOUR_MAPS:
+        raise ValueError(f"There is no colour map {name!r}; choose one of {', '.join(COLOUR_MAPS)}.")
+    colours = matplotlib.colormaps[COLOUR_MAPS[name]](np.arange(256))[:, :3]
+    return np.rint(colours * 255).astype(np.uint8)
 
 
 def figure(explained: ExplainedCaption, *, colour_map: str = "viridis") -> Figure:
@@ -78,12 +101,3 @@ def figure(explained: ExplainedCaption, *, colour_map: str = "viridis") -> Figur
         axes.set_title(title, fontsize=11, parse_math=False)
         axes.set_axis_off()
     return drawn
-
-
-@cache
-def _colours(name: str) -> np.ndarray:
-    """The 256 colours of a map, (256, 3), RGB in 0..255."""
-    if name not in COLOUR_MAPS:
-        raise ValueError(f"There is no colour map {name!r}; choose one of {', '.join(COLOUR_MAPS)}.")
-    colours = matplotlib.colormaps[COLOUR_MAPS[name]](np.arange(256))[:, :3]
-    return (colours * 255).astype(np.float32)

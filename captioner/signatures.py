@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from captioner.explanation import ExplainedCaption, ExplainedWord
-from captioner.faithfulness import Occlusion, occlusion_effects
 from captioner.measurement import Seen
+from captioner.occlusion import Occlusion
 from captioner.predictor import Captioner
 from captioner.region_maps import overlap
 from captioner.word_classes import is_attribute, is_content, things
@@ -82,14 +82,7 @@ def check(captioner: Captioner, explained: ExplainedCaption) -> tuple[Signature,
 
     Raises ``ValueError`` where the photograph is not known.
     """
-    if explained.photograph is None:
-        raise ValueError("This explanation has no photograph to test it on.")
-    if not explained.words:
-        return ()
-    caption = captioner.vocabulary.encode(word.text for word in explained.words)
-    pixels = captioner.model.config.preprocessing(explained.photograph)
-    maps = np.stack([word.region_map for word in explained.words])
-    return signatures(explained, occlusion_effects(captioner.model, pixels, caption, maps))
+    return signatures(explained, captioner.occlusions(explained))
 
 
 class Signatures:

@@ -5,83 +5,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
-from torchvision.transforms.functional import gaussian_blur
 
 from captioner import faithfulness
-from captioner.data import CaptionedPhotograph
 from captioner.faithfulness import (
     Faithfulness,
     Reliance,
     area,
-    blurred,
-    caption_probabilities,
     centre_order,
     growing_masks,
-    hidden_probabilities,
-    hide,
-    occlusion_effects,
-    strongest_first,
 )
-from captioner.measurement import Seen
-from captioner.photographs import open_photograph
+from captioner.occlusion import hidden_probabilities
 from captioner.word_classes import ARTICLES, is_content
-from tests.tiny import tiny_model
-
-GRID, REGIONS, SIDE = (3, 3), 9, 96
-CORNER, CENTRE = 0, 4
-
-
-class OneRegion(nn.Module):
-    """An encoder that sees how bright one region is, and nothing else. Counts the photographs it saw."""
-
-    def __init__(self, region: int):
-        super().__init__()
-        self.region, self.seen = region, 0
-
-    def forward(self, images):
-        self.seen += len(images)
-        bright = nn.functional.adaptive_avg_pool2d(images, GRID).mean(1, keepdim=True)
-        only = torch.zeros(REGIONS)
-        only[self.region] = 1
-        return bright * only.view(GRID)
-
-
-def one_region_model(region: int, word: str = "dog"):
-    """A model to which ``word`` is the likelier the brighter ``region`` is, through that region's logit alone."""
-    saved = tiny_model("none", image_size=SIDE)
-    model, decoder = saved.model, saved.model.decoder
-    model.encoder = OneRegion(region)
-    decoder.project = nn.Linear(1, 16, bias=False)
-    decoder.head.value = nn.Linear(16, 16, bias=False)
-    with torch.no_grad():
-        decoder.position.zero_()
-        decoder.head.key.weight.zero_()  # attention is uniform
-        for context in decoder.contexts:  # and the language state sees nothing
-            context.weight.zero_()
-        decoder.project.weight.copy_(torch.eye(16)[:, :1])
-        embedded = decoder.embedding.weight[saved.vocabulary.encode([word])[0]]
-        decoder.head.value.weight.copy_(embedded[:, None] * torch.eye(16)[:1] * 40 / embedded.norm() ** 2)
-    return saved
-
-
-@pytest.fixture
-def seen_of(tmp_path):
-    """A function: a photograph with one bright region, as the model saw it, and a caption given to it."""
-
-    def make(saved, region: int, words: str, name: str = "photo.png") -> Seen:
-        row, column = divmod(region, 3)
-        pixels = np.random.default_rng(0).integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
-        pixels[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32] = 250
-        Image.fromarray(pixels).save(tmp_path / name)
-        image = saved.model.config.preprocessing(open_photograph(tmp_path / name))
-        with torch.inference_mode():
-            features = saved.model.encode(image[None])[0]
-        record = CaptionedPhotograph(tmp_path / name, "val", (), ())
-        return Seen(record, features, tuple(saved.vocabulary.encode(words.split())))
-
-    return make
+from tests.one_region import CENTRE, CORNER, GRID, REGIONS, one_region_model, pixels_of
 
 
 def measured(saved, photographs, /, **options):
@@ -89,36 +24,6 @@ def measured(saved, photographs, /, **options):
     for seen in photographs:
         metric.add(seen)
     return metric.result()
-
-
-def pixels_of(saved, seen):
-    return saved.model.config.preprocessing(open_photograph(seen.record.path))
-
-
-def test_blurring_is_the_gaussian_of_a_tenth_of_the_side():
-    pixels = torch.randn(3, 40, 40)
-    torch.testing.assert_close(blurred(pixels), gaussian_blur(pixels, [25, 25], [4.0, 4.0]))
-    assert blurred(pixels).std() < pixels.std() / 5
-
-
-@pytest.mark.parametrize("side", [9, 10, 32])
-def test_regions_part_the_photograph_also_where_they_do_not_divide_it(side):
-    pixels = torch.zeros(3, side, side)
-    single = torch.eye(REGIONS, dtype=torch.bool).unflatten(1, GRID)
-    hidden = hide(pixels, torch.ones_like(pixels), single)  # (R, 3, S, S)
-    torch.testing.assert_close(hidden.sum(0), torch.ones_like(pixels))  # every pixel in one region
-    sizes = hidden[:, 0].sum((1, 2)).view(GRID)
-    assert sizes.min() >= (side // 3) ** 2
-    assert hidden[0, :, 0, 0].all()
-    assert hidden[2, :, 0, -1].all()  # top right
-    assert hidden[8, :, -1, -1].all()
-
-
-def test_with_nothing_hidden_the_photograph_is_whole_and_with_all_hidden_it_is_blurred():
-    pixels = torch.randn(3, 10, 10)
-    none, everything = torch.zeros(GRID, dtype=torch.bool), torch.ones(GRID, dtype=torch.bool)
-    torch.testing.assert_close(hide(pixels, blurred(pixels), none), pixels)
-    torch.testing.assert_close(hide(pixels, blurred(pixels), everything), blurred(pixels))
 
 
 @pytest.mark.parametrize(("regions", "steps"), [(49, 7), (9, 4), (4, 7)])
@@ -148,26 +53,6 @@ def test_the_centre_order_goes_outwards():
     assert sorted(centre_order((4, 6))) == list(range(24))
     rows, columns = np.divmod(centre_order((4, 6)), 6)
     assert (np.diff(np.hypot(rows - 1.5, columns - 2.5)) > -1e-9).all()
-
-
-def test_regions_are_ordered_by_value_and_equal_ones_as_they_are_told():
-    maps = np.array([[0.0, 3.0, 0.0, 2.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
-    ties = np.array([4, 1, 0, 3, 2])
-    assert strongest_first(maps, ties).tolist() == [[1, 3, 4, 0, 2], [4, 1, 0, 3, 2]]
-
-
-def test_probabilities_with_regions_hidden_are_those_of_the_changed_photograph(captioner, seen_of):
-    seen = seen_of(captioner, CORNER, "a dog in the grass")
-    pixels, masks = pixels_of(captioner, seen), np.zeros((3, REGIONS), dtype=bool)
-    masks[1, [2, 5]] = True
-    found = hidden_probabilities(captioner.model, pixels, seen.caption, masks)
-    changed = pixels.clone()
-    changed[:, :64, 64:] = blurred(pixels)[:, :64, 64:]  # regions 2 and 5 are the upper two of the right column
-    with torch.inference_mode():
-        features = captioner.model.encode(torch.stack([pixels, changed, pixels]))
-    expected = caption_probabilities(captioner.model.decoder, features, seen.caption)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-7)
-    assert (found[0] != found[1]).any()
 
 
 def test_all_orders_begin_and_end_alike(captioner, seen_of):
@@ -267,27 +152,6 @@ def test_without_region_word_maps_attention_is_measured_against_the_others(capti
 def test_an_unknown_order_is_named_with_the_choices(captioner):
     with pytest.raises(ValueError, match="No order best; choose from region_word"):
         Faithfulness(captioner.model, captioner.vocabulary, orders=("random", "best"))
-
-
-def test_occlusion_tells_a_true_map_from_a_false_one(seen_of):
-    saved = one_region_model(CORNER)
-    seen = seen_of(saved, CORNER, "dog dog")
-    maps = np.zeros((2, *GRID))
-    maps[0].flat[CORNER], maps[1].flat[CENTRE] = 1, 1
-    maps += 0.1 * np.linspace(1, 0, REGIONS).reshape(GRID)[::-1, ::-1]  # the second strongest region is far away
-    true, false = occlusion_effects(saved.model, pixels_of(saved, seen), seen.caption, maps)
-    assert true.hidden < true.random <= true.whole
-    assert false.hidden == pytest.approx(false.whole)
-
-
-def test_occlusion_hides_nothing_from_words_that_need_no_photograph(seen_of):
-    saved = one_region_model(CORNER)
-    with torch.no_grad():
-        saved.model.decoder.head.value.weight.zero_()
-    seen = seen_of(saved, CORNER, "a dog")
-    for effect in occlusion_effects(saved.model, pixels_of(saved, seen), seen.caption, np.ones((2, *GRID))):
-        assert effect.hidden == pytest.approx(effect.whole)
-        assert effect.random == pytest.approx(effect.whole)
 
 
 def test_reliance_is_the_image_reliance_of_the_explained_words_by_class(captioner, seen_of):

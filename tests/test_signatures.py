@@ -5,8 +5,8 @@ import pytest
 
 from captioner.data import CaptionedPhotograph
 from captioner.explanation import ExplainedCaption, ExplainedWord, positive_map
-from captioner.faithfulness import Occlusion, occlusion_effects
 from captioner.measurement import Seen
+from captioner.occlusion import Occlusion, occlusion_effects
 from captioner.signatures import (
     DRIFT,
     IDENTICAL,

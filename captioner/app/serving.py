@@ -19,7 +19,7 @@ from captioner import Captioner, ExplainedCaption, ModelError, PhotographError, 
 from captioner.photographs import MAX_BYTES
 from captioner.rendering import fit, overlay
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
 EXAMPLES = sorted((ASSETS / "examples").glob("*.jpg"))
 FORGET_AFTER = 3600  # seconds a session's photograph and caption are kept
 SESSIONS = 200  # each keeps one photograph, some 2 MB
