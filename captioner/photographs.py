@@ -37,12 +37,16 @@ class Preprocessing:
 
     def __call__(self, photograph: Image.Image) -> torch.Tensor:
         """Squash an RGB photograph to a normalised float tensor (3, image_size, image_size)."""
-        side = self.image_size
-        if photograph.size != (side, side):
-            photograph = photograph.resize((side, side), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(self.squash(photograph))).permute(2, 0, 1).float() / 255
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (pixels - mean[:, None, None]) / std[:, None, None]
+
+    def squash(self, photograph: Image.Image) -> Image.Image:
+        """The photograph at the size the model sees it in, which is the same when squashed again."""
+        side = self.image_size
+        if photograph.size == (side, side):
+            return photograph
+        return photograph.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def open_photograph(source: PhotographSource) -> Image.Image:

@@ -1,12 +1,15 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import captioner as package
 from captioner import Captioner, ModelError, PhotographError, PrefixError
 from captioner.attention import FORMS
 from captioner.hub import save_model
+from captioner.occlusion import blurred, caption_probabilities, hide, occlusion_effects
 from tests.tiny import tiny_model
 
 
@@ -119,3 +122,31 @@ def test_a_model_for_ablations_is_refused_by_name(tmp_path, made_for_comparison)
     save_model(tmp_path, tiny_model(**made_for_comparison))
     with pytest.raises(ModelError, match="no sum over regions"):
         package.load(tmp_path)
+
+
+def test_hiding_no_region_changes_nothing_and_hiding_some_is_captioning_the_blurred_photograph(captioner, photograph):
+    hidden = np.zeros((3, 3), dtype=bool)
+    whole = captioner.explain(photograph)
+    assert captioner.explain(photograph, hidden=hidden).to_json() == whole.to_json()
+    hidden[1, 1:] = True
+    changed = captioner.explain(photograph, hidden=hidden, prefix="a dog")
+    same_words = captioner.explain_caption(photograph, [word.text for word in changed.words], hidden=hidden)
+    assert [word.probability for word in same_words.words] == [word.probability for word in changed.words]
+    pixels = captioner.model.config.preprocessing(photograph)
+    without = hide(pixels, blurred(pixels), torch.from_numpy(hidden))
+    blank = pixels.mean((1, 2), keepdim=True).expand_as(pixels)
+    features = captioner.model.encode(torch.stack([without, blank]))  # encoded side by side, as in explaining
+    caption = captioner.vocabulary.encode(word.text for word in changed.words)
+    expected = caption_probabilities(captioner.model.decoder, features[:1], caption)[0]
+    assert [word.probability for word in changed.words] == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def test_the_regions_tested_are_the_strongest_of_each_words_own_map(captioner, photograph):
+    explained = captioner.explain(photograph)
+    caption = captioner.vocabulary.encode(word.text for word in explained.words)
+    maps = np.stack([word.region_map for word in explained.words])
+    expected = occlusion_effects(captioner.model, captioner.model.config.preprocessing(photograph), caption, maps)
+    assert captioner.occlusions(explained) == expected
+    assert captioner.occlusions(replace(explained, words=())) == ()
+    with pytest.raises(ValueError, match="no photograph"):
+        captioner.occlusions(replace(explained, photograph=None))

@@ -4,9 +4,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from captioner.rendering import COLOUR_MAPS, MAX_SIDE, figure, fit, overlay
+from captioner.occlusion import blurred, hide
+from captioner.rendering import COLOUR_MAPS, MAX_SIDE, blur_regions, figure, fit, overlay
 
 
 def difference(one: Image.Image, other: Image.Image) -> np.ndarray:
@@ -92,3 +94,15 @@ def test_a_figure_has_the_photograph_and_a_panel_for_every_word(captioner, photo
     file = io.BytesIO()
     drawn.savefig(file, format="pdf")
     assert file.getvalue().startswith(b"%PDF")
+
+
+def test_blurred_regions_look_as_the_model_sees_them_and_the_others_are_untouched(photograph):
+    square, hidden = photograph.resize((96, 96)), np.zeros((3, 3), dtype=bool)
+    hidden[1, 2] = True
+    shown = torch.from_numpy(np.array(blur_regions(square, hidden))).permute(2, 0, 1).float()
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float()
+    seen = hide(pixels, blurred(pixels), torch.from_numpy(hidden))
+    assert (shown - seen).abs().max() < 2  # of 255
+    assert (shown != pixels).any()
+    untouched = np.asarray(blur_regions(photograph, np.zeros((3, 3), dtype=bool)))
+    np.testing.assert_array_equal(untouched, np.asarray(photograph))
