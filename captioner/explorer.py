@@ -6,8 +6,6 @@ is in the data, so that no step asks the server.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from captioner.explanation import ExplainedCaption, ExplainedWord
 from captioner.familiarity import UNFAMILIAR
 from captioner.occlusion import Occlusion
-from captioner.rendering import COLOUR_MAPS, blur_regions, colour_table, fit
+from captioner.rendering import COLOUR_MAPS, blur_regions, colour_table, fit, picture_url
 from captioner.signatures import Signature
 from captioner.word_classes import is_content
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-JPEG_QUALITY = 88
 _DIGITS = 5  # of the numbers sent: more than any picture shows
 
 
@@ -53,7 +49,7 @@ def explorer_data(explained: ExplainedCaption, *, hidden: np.ndarray | None = No
     if hidden is not None:
         shown = blur_regions(shown, hidden)
     return {
-        "photograph": {"src": _data_url(shown), "width": shown.width, "height": shown.height},
+        "photograph": {"src": picture_url(shown), "width": shown.width, "height": shown.height},
         "grid": list(explained.grid),
         "model": explained.model,
         "text": explained.text,
@@ -90,9 +86,3 @@ def _word(word: ExplainedWord) -> dict[str, Any]:
 
 def _numbers(grid: np.ndarray) -> list[float]:
     return [float(f"{value:.{_DIGITS}g}") for value in grid.ravel().tolist()]
-
-
-def _data_url(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -78,6 +78,19 @@ def open_photograph(source: PhotographSource) -> Image.Image:
     return image
 
 
+def photographs_in(folder: Path) -> list[Path]:
+    """The files of a folder that are named like photographs, by name.
+
+    Raises ``PhotographError`` where there are none.
+    """
+    Image.init()
+    suffixes = {suffix for suffix, name in Image.EXTENSION.items() if name in FORMATS}
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in suffixes)
+    if not found:
+        raise PhotographError(f"There are no photographs in {folder}. Give another folder.")
+    return found
+
+
 def _open_file(source: str | os.PathLike | bytes | bytearray) -> Image.Image:
     data = bytes(source) if isinstance(source, bytes | bytearray) else _read(Path(source))
     if not data:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+import threading
+from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from captioner.explanation import ExplainedCaption
 
@@ -17,6 +22,11 @@ from captioner.explanation import ExplainedCaption
 COLOUR_MAPS = {"viridis": "viridis", "cividis": "cividis", "magma": "magma", "grey": "gray"}
 MAX_SIDE = 960  # pixels, longest side of what is shown
 PANEL_INCHES = 2.6
+_drawing = threading.Lock()  # matplotlib draws in one thread at a time
+ANIMATION_SIDE = 480  # pixels, longest side
+_NARROWEST = 240  # pixels, of an animation: a caption needs room
+_WORD_TIME, _LAST_TIME = 1200, 2400  # milliseconds a word is shown
+_PAPER, _INK, _MARKED = (255, 255, 255), (28, 25, 23), (255, 216, 77)
 
 
 def overlay(
@@ -101,3 +111,103 @@ def figure(explained: ExplainedCaption, *, colour_map: str = "viridis") -> Figur
         axes.set_title(title, fontsize=11, parse_math=False)
         axes.set_axis_off()
     return drawn
+
+
+def drawn_bytes(draw: Callable[[], Figure], kind: str) -> bytes:
+    """The figure that ``draw`` makes as the bytes of a "png" or a "pdf"; nothing is left of it in memory.
+
+    May be called from any thread.
+    """
+    file = io.BytesIO()
+    with _drawing:
+        drawn = draw()
+        drawn.savefig(file, format=kind, dpi=150)
+        drawn.clear()  # a figure and its parts name each other, and would wait for the garbage collector
+    return file.getvalue()
+
+
+def picture_url(picture: Image.Image, *, quality: int = 88) -> str:
+    """A picture as a JPEG within its own address, for pages."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return data_url(file.getvalue(), "image/jpeg")
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """An address that holds what it leads to."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def animation(explained: ExplainedCaption, *, colour_map: str = "viridis") -> bytes:
+    """A GIF that steps through the caption for ever: the overlay of a word, and under it the caption with it marked.
+
+    Its longest side is at most ``ANIMATION_SIDE`` pixels; without words it is the photograph alone.
+
+    Raises ``ValueError`` where the explanation has no photograph or the colour map is unknown.
+    """
+    if explained.photograph is None:
+        raise ValueError("This explanation has no photograph; explain the photograph again.")
+    words = [word.text for word in explained.words]
+    aspect = explained.photograph.height / explained.photograph.width
+    # As wide as leaves room for the caption: the narrower, the taller that is.
+    for width in range(ANIMATION_SIDE, _NARROWEST - 1, -8):
+        places, caption_height = _typeset(words, width)
+        if round(width * aspect) + caption_height <= ANIMATION_SIDE:
+            break
+    scale = min(width, max(1, ANIMATION_SIDE - caption_height) / aspect) / explained.photograph.width
+    size = tuple(max(1, round(side * scale)) for side in explained.photograph.size)
+    photograph = explained.photograph.resize(size, Image.Resampling.LANCZOS)
+    pictures = [overlay(photograph, word.region_logits, colour_map=colour_map) for word in explained.words]
+    frames = [
+        _frame(picture, words, places, marked, (width, min(ANIMATION_SIDE, picture.height + caption_height)))
+        for marked, picture in enumerate(pictures or [photograph])
+    ]
+    # One palette for all, from all: with one each, the photograph would flicker.
+    film = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames]))
+    palette = film.quantize(253, Image.Quantize.MEDIANCUT)
+    palette.putpalette([*palette.getpalette()[: 3 * 253], *_PAPER, *_INK, *_MARKED])
+    first, *others = [frame.quantize(palette=palette) for frame in frames]
+    file = io.BytesIO()
+    durations = [*[_WORD_TIME] * len(others), _LAST_TIME]
+    first.save(file, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    return file.getvalue()
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 18)
+
+
+def _typeset(words: Sequence[str], width: int) -> tuple[list[tuple[float, float, float, float]], int]:
+    """Where each word stands, (left, top, right, bottom) in pixels, in lines of a width, and how high these are."""
+    font, margin = _font(), 10
+    space, line = font.getlength(" "), 26
+    x, y, places = float(margin), float(margin), []
+    for word in words:
+        length = font.getlength(word)
+        if places:
+            x += 0 if word.startswith("'") else space
+            if x + length > width - margin:
+                x, y = margin, y + line
+        places.append((x, y, x + length, y + line))
+        x += length
+    return places, math.ceil(y + line + margin) if words else 0
+
+
+def _frame(
+    picture: Image.Image,
+    words: Sequence[str],
+    places: Sequence[tuple[float, float, float, float]],
+    marked: int,
+    size: tuple[int, int],
+) -> Image.Image:
+    """A picture above its caption, in which one word is marked."""
+    frame = Image.new("RGB", size, _PAPER)
+    frame.paste(picture, ((size[0] - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(frame)
+    for number, (word, (left, top, right, bottom)) in enumerate(zip(words, places)):
+        top, bottom = top + picture.height, bottom + picture.height
+        if number == marked:
+            draw.rounded_rectangle((left - 3, top, right + 3, bottom - 2), 4, fill=_MARKED)
+        draw.text((left, (top + bottom) / 2), word, fill=_INK, font=_font(), anchor="lm")
+    return frame

@@ -78,7 +78,7 @@ def page(browser):
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     errors = []
-    page.on("pageerror", errors.append)
+    page.on("pageerror", lambda error: errors.append(error))
     yield page
     context.close()
     assert errors == []

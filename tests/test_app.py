@@ -1,71 +1,76 @@
-"""The app: its handlers as functions, then the main path in a real browser."""
+"""The app: the first tab's handlers as functions, then everything a person does there in a real browser."""
 
 from __future__ import annotations
 
+import base64
 import io
-import os
-import shutil
-from dataclasses import replace
-from types import SimpleNamespace
+import json
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
 from captioner import app
+from captioner.app.gpu import on_gpu
+from captioner.explanation import ExplainedCaption
 from captioner.predictor import Captioner
+from captioner.session import Session
+from captioner.word_classes import is_content
+from tests.browser import served
 from tests.tiny import tiny_model
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage"
-).split()
-SECONDS = 30_000  # milliseconds; a busy machine is slow, and that is no failure
 
 
 class CountingCaptioner(Captioner):
-    """A tiny captioner that knows how often it was asked."""
+    """A tiny captioner that knows how often its network ran."""
 
     def __init__(self):
         super().__init__(tiny_model(image_size=96), name="tiny")
-        self.asked = 0
+        self.runs = 0
+        for part in (self.model.encoder, self.model.decoder):
+            part.register_forward_hook(self._count)
 
-    def explain(self, *arguments, **options):
-        self.asked += 1
-        return super().explain(*arguments, **options)
+    def _count(self, *_):
+        self.runs += 1
 
 
 class Handlers:
-    """The app's event handlers, called as Gradio calls them; answers are keyed by element id, state by its place."""
+    """The app's event handlers, called as Gradio calls them; answers are keyed by element id."""
 
     def __init__(self, model: Captioner):
         self.blocks = app.build(model)
-        self.explained = None
-        self.selected = 0
+        self.session = None
 
-    def call(self, target: str, *inputs) -> dict:
-        found = next(
+    def call(self, target: str, event: str, *inputs) -> dict:
+        (found,) = (
             function
             for function in self.blocks.fns.values()
-            if any(self.blocks.blocks[block].elem_id == target for block, _ in function.targets if block is not None)
+            if any(name == event and self.blocks.blocks[block].elem_id == target for block, name in function.targets)
         )
         answer = found.fn(*inputs)
-        states = [block for block in found.outputs if block.get_block_name() == "state"]
+        if not any(isinstance(key, gr.components.Component) for key in answer):  # for the one output there is
+            return {found.outputs[0].elem_id: answer}
+        states = [block for block in found.outputs if isinstance(block, gr.State)]
         for block in states:
-            if block in answer:
-                name = "selected" if isinstance(answer[block], int) else "explained"
-                setattr(self, name, answer[block])
+            self.session = answer.get(block, self.session)
         return {block.elem_id: value for block, value in answer.items() if block not in states}
 
     def upload(self, path, first_words: str = "") -> dict:
-        return self.call("photo", path and {"path": str(path)}, first_words, self.explained)
+        return self.call("photo", "input", path and {"path": str(path)}, first_words, self.session)
 
-    def click(self, index: int) -> dict:
-        return self.call("caption", self.explained, SimpleNamespace(index=index))
+    def ask(self, event: str, **details) -> dict:
+        """What the explorer hears after an event of its own, by property."""
+        details = {"photograph": self.session and self.session.name, "version": 0} | details
+        update = self.call("explorer", event, self.session, SimpleNamespace(**details))["explorer"]
+        return heard(update)
 
-    def step(self, button: str) -> dict:
-        return self.call(button, self.explained, self.selected)
+
+def heard(update: dict) -> dict:
+    """What an update of the explorer tells it, by property."""
+    return {name: json.loads(text) for name, text in update.items() if name != "__type__"}
 
 
 @pytest.fixture
@@ -92,90 +97,94 @@ def no_picture(tmp_path):
     return path
 
 
-def marked(answer: dict) -> list[int]:
-    return [i for i, word in enumerate(answer["caption"]["words"]) if word["selected"] == "true"]
-
-
 def test_an_upload_gives_a_caption_with_its_first_content_word_chosen(handlers, picture):
     answer = handlers.upload(picture)
-    words = [word["text"] for word in answer["caption"]["words"]]
-    assert words == [word.text for word in handlers.explained.words]
-    assert marked(answer) == [handlers.selected]
-    assert all(word in app.FUNCTION_WORDS for word in words[: handlers.selected])
-    assert words[handlers.selected] in answer["word-detail"]
+    told = heard(answer["explorer"])["value"]
+    words = [word.text for word in handlers.session.versions[0].explained.words]
+    assert [word["text"] for word in told["data"]["words"]] == words
+    assert not any(is_content(word) for word in words[: told["word"]])
+    assert is_content(words[told["word"]])
+    assert told["number"] == 0
     assert answer["message"] == ""
 
 
-def test_choosing_words_never_runs_the_model(handlers, model, picture):
-    handlers.upload(picture)
-    for index in range(len(handlers.explained.words)):
-        assert marked(handlers.click(index)) == [index]
-    handlers.step("previous")
-    handlers.step("next")
-    assert model.asked == 1
-
-
-def test_every_word_has_its_own_picture(handlers, picture):
-    handlers.upload(picture)
-    shown = [handlers.click(index)["overlay"]["value"] for index in range(len(handlers.explained.words))]
-    assert any(np.any(np.asarray(shown[0]) != np.asarray(other)) for other in shown[1:])
-
-
-def test_stepping_stops_at_both_ends(handlers, picture):
-    handlers.upload(picture)
-    last = len(handlers.explained.words) - 1
-    first = handlers.click(0)
-    assert not first["previous"]["interactive"]
-    assert marked(handlers.step("previous")) == [0]
-    end = handlers.click(last)
-    assert not end["next"]["interactive"]
-    assert marked(handlers.step("next")) == [last]
-
-
-def test_without_a_caption_there_is_nothing_to_choose(handlers):
-    assert handlers.step("next") == {}
+def test_without_a_photograph_there_is_nothing_to_caption(handlers):
     assert handlers.upload(None) == {"message": ""}
     assert "photograph" in handlers.upload(None, "a dog")["message"]
+    assert "Upload" in handlers.ask("choose", position=0, word="dog")["error"]["text"]
 
 
 def test_a_bad_upload_says_why_and_keeps_the_caption(handlers, picture, no_picture):
     handlers.upload(picture)
-    kept = handlers.explained
+    kept = handlers.session
     answer = handlers.upload(no_picture)
     assert set(answer) == {"message", "photo"}
     assert "not a photograph" in answer["message"]
-    assert answer["photo"] == kept.photograph
-    assert handlers.explained is kept
+    assert answer["photo"] == kept.versions[0].explained.photograph
+    assert handlers.session is kept
 
 
 def test_own_first_words_begin_the_caption(handlers, picture):
     handlers.upload(picture, "two dog")
-    assert handlers.explained.text.startswith("two dog")
+    assert handlers.session.versions[0].explained.text.startswith("two dog")
+    kept = handlers.session
     answer = handlers.upload(picture, "<b>unheard</b> of")
     assert set(answer) == {"message"}
     assert "<b>" not in answer["message"]
-    assert handlers.explained.text.startswith("two dog")
+    assert handlers.session is kept
+
+
+def test_a_chosen_word_and_erased_regions_give_further_versions(handlers, picture):
+    handlers.upload(picture)
+    word = handlers.session.versions[0].explained.words[1].alternatives[0][0]
+    chosen = handlers.ask("choose", position=1, word=word)["value"]
+    assert chosen["number"] == 1
+    assert chosen["data"]["words"][1]["text"] == word
+    erased = handlers.ask("erase", regions=[0, 4])["value"]
+    assert erased["number"] == 2
+    assert erased["data"]["hidden"] == [0, 4]
+    before = handlers.session.versions[0].explained.words
+    assert erased["comparison"]["version"] == 0
+    assert len(erased["comparison"]["probabilities"]) == len(before)
+
+
+def test_what_cannot_be_done_is_said_and_changes_nothing(handlers, picture):
+    handlers.upload(picture)
+    for event, details in {
+        "choose": {"position": 0, "word": "unheard"},
+        "erase": {"regions": []},
+        "export": {"version": 3, "kind": "json", "colour_map": "viridis"},
+    }.items():
+        answer = handlers.ask(event, **details)
+        assert set(answer) == {"error"}
+        assert "went wrong" not in answer["error"]["text"]
+    assert "Upload" in handlers.ask("erase", photograph="another", regions=[0])["error"]["text"]
+    assert len(handlers.session.versions) == 1
 
 
 def test_an_unexpected_failure_is_told_without_its_insides(handlers, model, picture, monkeypatch):
+    handlers.upload(picture)
     monkeypatch.setattr(model, "explain", lambda *_, **__: 1 / 0)
-    answer = handlers.upload(picture)
-    assert set(answer) == {"message"}
-    assert "Something went wrong" in answer["message"]
-    assert "ZeroDivision" not in answer["message"]
+    for text in (handlers.upload(picture)["message"], handlers.ask("erase", regions=[1])["error"]["text"]):
+        assert "Something went wrong" in text
+        assert "ZeroDivision" not in text
+    assert len(handlers.session.versions) == 1
 
 
-def test_a_strange_photograph_has_a_notice_beside_its_caption(handlers, model, picture, monkeypatch):
-    explain = model.explain
-
-    def notice(familiarity: float | None) -> str:
-        explained = replace(explain(picture), familiarity=familiarity)
-        monkeypatch.setattr(model, "explain", lambda *_, **__: explained)
-        return handlers.upload(picture)["unfamiliar"]
-
-    assert "unlike those the model learnt from" in notice(0.02)
-    assert "2%" in notice(0.02)
-    assert notice(0.5) == notice(None) == ""
+@pytest.mark.parametrize("kind", ["json", "report", "png", "pdf", "gif"])
+def test_every_version_can_be_taken_away(handlers, picture, kind):
+    handlers.upload(picture)
+    file = handlers.ask("export", kind=kind, colour_map="cividis")["download"]
+    data = base64.b64decode(file["data"])
+    explained = handlers.session.versions[0].explained
+    if kind == "json":
+        assert ExplainedCaption.from_json(data.decode()).to_json() == explained.to_json()
+    elif kind == "report":
+        assert explained.text in data.decode()
+    elif kind == "pdf":
+        assert data.startswith(b"%PDF")
+    else:
+        assert Image.open(io.BytesIO(data)).format == kind.upper()
 
 
 def test_a_notice_of_the_model_is_shown(model):
@@ -187,61 +196,192 @@ def test_a_notice_of_the_model_is_shown(model):
 def test_a_model_that_is_not_there_is_a_message_and_exit_code_2(tmp_path, capsys):
     assert app.main(["--model", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+    assert app.main(["--compare", str(tmp_path / "elsewhere")]) == 2
+    assert "elsewhere" in capsys.readouterr().err
 
 
 @pytest.fixture
-def page(model):
-    """The app of ``model`` in a browser."""
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: apt-get install chromium, or set CHROMIUM to its path")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    served = app.build(model)
-    app.launch(served, server_name="127.0.0.1", server_port=None, prevent_thread_lock=True, quiet=True)
-    try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-            page = browser.new_page()
-            page.set_default_timeout(SECONDS)
-            page.goto(served.local_url)
-            yield page
-            browser.close()
-    finally:
-        served.close(verbose=False)
+def address(model):
+    """The app of ``model``, served."""
+    with served(app.build(model)) as address:
+        yield address
 
 
-def test_the_main_path_in_a_browser(page, model, picture, no_picture):
-    words, chosen = page.locator("#caption button"), page.locator('#caption button[aria-pressed="true"]')
+class Person:
+    """What a person does on the page, and sees."""
 
-    def shown_after(action) -> np.ndarray:
-        """The pixels of the overlay once an action has changed it."""
-        before = page.evaluate("document.querySelector('#overlay img')?.src")
+    def __init__(self, page, address: str):
+        self.page = page
+        page.goto(address)
+        self.words = page.locator("#caption button")
+        self.chosen = page.locator('#caption button[aria-pressed="true"]')
+
+    def upload(self, path) -> None:
+        self.page.set_input_files("#photo input[type=file]", path)
+
+    def text(self) -> str:
+        return self.page.inner_text("#caption .explorer-words")
+
+    def shown_after(self, action) -> np.ndarray:
+        """The pixels of the picture once an action has changed it."""
+        before = self.page.evaluate("document.querySelector('#overlay img')?.src")
         action()
         changed = "before => { const now = document.querySelector('#overlay img')?.src; return now && now !== before; }"
-        page.wait_for_function(changed, arg=before)
-        answer = page.request.get(page.locator("#overlay img").get_attribute("src"))
-        return np.asarray(Image.open(io.BytesIO(answer.body())))
+        self.page.wait_for_function(changed, arg=before)
+        data = self.page.locator("#overlay img").get_attribute("src").partition(",")[2]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
 
-    def upload(path) -> None:
-        page.set_input_files("#photo input[type=file]", path)
+    def versions(self, count: int) -> None:
+        """Wait until there are so many versions of the caption."""
+        self.page.wait_for_function(
+            "count => document.querySelectorAll('.explorer-versions button').length === count", arg=count
+        )
 
+    def tested(self) -> None:
+        """Wait until the caption shown has been tested."""
+        self.page.wait_for_selector(".explorer-test", state="attached")
+
+
+@pytest.fixture
+def person(page, address) -> Person:
+    return Person(page, address)
+
+
+def test_the_main_path_in_a_browser(person, page, model, picture, no_picture):
     assert page.locator("#next").is_disabled()
-    shown_after(lambda: upload(picture))
-    caption = page.inner_text("#caption .words")
-    assert words.count() > 1
-    assert chosen.count() == 1
+    person.shown_after(lambda: person.upload(picture))
+    person.tested()
+    caption, runs = person.text(), model.runs
+    assert person.words.count() > 1
+    assert person.chosen.count() == 1
 
-    first = shown_after(words.first.click) if words.first.get_attribute("aria-pressed") == "false" else None
-    second = shown_after(words.nth(1).click)
-    assert chosen.inner_text() == words.nth(1).inner_text()
-    assert words.nth(1).inner_text() in page.inner_text("#word-detail")
-    again = shown_after(page.locator("#previous").click)
-    assert np.any(again != second)
-    assert first is None or np.array_equal(again, first)
-    assert np.array_equal(shown_after(page.locator("#next").click), second)
+    person.words.first.click()
+    second = person.shown_after(person.words.nth(1).click)
+    assert person.chosen.inner_text() == person.words.nth(1).inner_text()
+    assert person.words.nth(1).inner_text() in page.inner_text("#word-detail")
+    first = person.shown_after(page.locator("#previous").click)
+    assert np.any(first != second)
+    assert np.array_equal(person.shown_after(page.locator("#next").click), second)
+    assert np.array_equal(person.shown_after(lambda: page.keyboard.press("ArrowLeft")), first)
+    page.keyboard.press("End")
+    assert person.chosen.inner_text() == person.words.last.inner_text()
+    assert page.locator("#next").is_disabled()
+    page.locator("#overlay").click(position={"x": 20, "y": 20})
+    assert "Row 1, column 1" in page.inner_text(".explorer-asked")
+    page.keyboard.press("Escape")
+    assert model.runs == runs
 
     page.locator("#photo button[aria-label='Remove Image']").click()
-    upload(no_picture)
+    person.upload(no_picture)
     page.wait_for_selector("#message [role=alert]")
     assert "not a photograph" in page.inner_text("#message")
-    assert page.inner_text("#caption .words") == caption
-    assert model.asked == 2  # the photograph and the file that was none; no click
+    assert person.text() == caption
+
+
+def test_stepping_asks_the_server_for_nothing(person, page, picture):
+    person.upload(picture)
+    person.tested()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith("data:") else None)
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        person.words.first.focus()
+        page.keyboard.press(key)
+    person.words.last.click()
+    assert [url for url in asked if "heartbeat" not in url] == []
+
+
+def test_what_if_another_word_or_without_a_part(person, page, picture):
+    person.upload(picture)
+    person.tested()
+    first = person.text()
+    person.words.nth(1).click()
+    other = page.locator(".explorer-alternatives button").first
+    word = other.locator("span span").first.inner_text()
+    other.click()
+    person.versions(2)
+    assert person.words.nth(1).inner_text() == word
+
+    page.get_by_role("button", name="Erase parts").click()
+    page.locator("#overlay").scroll_into_view_if_needed()
+    box = page.locator("#overlay").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 6, box["y"] + box["height"] / 6)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 6, steps=4)
+    page.mouse.up()
+    page.get_by_role("button", name="Caption again").click()
+    person.versions(3)
+    assert "2 of 9 regions erased" in page.inner_text(".explorer-versions")
+    assert "→" in page.inner_text(".explorer-comparison")
+    page.locator(".explorer-versions button").first.click()
+    assert person.text() == first
+
+
+def test_a_saved_report_opens_without_a_network(person, page, browser, picture, tmp_path):
+    person.upload(picture)
+    person.tested()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="report", exact=True).click()
+    report = tmp_path / "report.html"
+    saved.value.save_as(report)
+    offline = browser.new_context(offline=True)
+    opened = offline.new_page()
+    opened.goto(report.as_uri())
+    opened.wait_for_selector("#caption button")
+    assert opened.inner_text("#caption .explorer-words") == person.text()
+    opened.locator("#caption button").nth(1).click()
+    assert opened.locator("#caption button").nth(1).inner_text() in opened.inner_text("#word-detail")
+    assert opened.locator(".explorer-test").count() == 1
+    offline.close()
+
+
+def test_one_click_on_an_example_or_its_address_gives_its_caption(page, address, model):
+    person = Person(page, f"{address}?example=raccoon")
+    person.tested()
+    runs = model.runs
+    linked = person.text()
+    person.page.goto(address)
+    person.page.locator("#examples button").last.click()
+    person.tested()
+    assert person.text() == linked
+    assert model.runs > runs
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_kept_out(browser, address, picture, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    person = Person(page, address)
+    person.upload(picture)
+    person.tested()
+    page.locator("#overlay").click(position={"x": 20, "y": 20})
+    page.locator(".explorer-settings summary").click()
+    for tab in ("Explore", "Many photos", "Compare"):
+        page.get_by_role("tab", name=tab).click()
+        found = axe.run(page, context=OURS).response["violations"]
+        serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
+        assert serious == []
+    context.close()
+
+
+# Gradio's own components are Gradio's to mend.
+OURS = {"include": [["#introduction"], ["#explorer"], ["[id$='message']"], ["#many-table"], ["#compare-summary"]]}
+GRAVE = ("serious", "critical")
+
+
+def test_on_zero_gpu_hardware_the_model_asks_for_a_gpu_and_elsewhere_for_nothing(model, picture, monkeypatch):
+    assert on_gpu(model) is model
+    asked = []
+
+    def gpu(function):
+        def run(*arguments, **options):
+            asked.append(function.__name__)
+            return function(*arguments, **options)
+
+        return run
+
+    spaces = ModuleType("spaces")
+    spaces.GPU, spaces.__spec__ = gpu, ModuleSpec("spaces", None)
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    Session.begin(on_gpu(model), picture).test(0)
+    assert asked == ["explain", "occlusions"]

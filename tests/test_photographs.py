@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from captioner import PhotographError, photographs
-from captioner.photographs import MAX_SIDE, Preprocessing, open_photograph
+from captioner.photographs import MAX_SIDE, Preprocessing, open_photograph, photographs_in
 
 ORIENTATION = 0x0112
 
@@ -417,3 +417,12 @@ def test_preprocessing_keeps_a_photograph_of_the_right_size():
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     tensor = Preprocessing(image_size=32, mean=(0, 0, 0), std=(1, 1, 1))(Image.fromarray(noise))
     assert np.array_equal((tensor.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8), noise)
+
+
+def test_the_photographs_of_a_folder_are_found_by_name_and_none_is_an_error(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt", "c.webp"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in photographs_in(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
+    for nothing in (tmp_path / "nowhere", tmp_path / "empty"):
+        with pytest.raises(PhotographError, match="no photographs"):
+            photographs_in(nothing)

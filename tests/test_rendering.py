@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from captioner.occlusion import blurred, hide
-from captioner.rendering import COLOUR_MAPS, MAX_SIDE, blur_regions, figure, fit, overlay
+from captioner.rendering import (
+    ANIMATION_SIDE,
+    COLOUR_MAPS,
+    MAX_SIDE,
+    animation,
+    blur_regions,
+    figure,
+    fit,
+    overlay,
+)
 
 
 def difference(one: Image.Image, other: Image.Image) -> np.ndarray:
@@ -106,3 +116,68 @@ def test_blurred_regions_look_as_the_model_sees_them_and_the_others_are_untouche
     assert (shown != pixels).any()
     untouched = np.asarray(blur_regions(photograph, np.zeros((3, 3), dtype=bool)))
     np.testing.assert_array_equal(untouched, np.asarray(photograph))
+
+
+def frames(film: bytes) -> list[Image.Image]:
+    return [frame.convert("RGB") for frame in ImageSequence.Iterator(Image.open(io.BytesIO(film)))]
+
+
+def test_an_animation_has_a_frame_for_every_word_and_lingers_on_the_last(captioner, photograph):
+    explained = captioner.explain(photograph)
+    film = Image.open(io.BytesIO(animation(explained)))
+    durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+    assert len(durations) == len(explained.words)
+    assert len(set(durations[:-1])) == 1
+    assert durations[-1] > durations[0]
+    assert film.info["loop"] == 0  # for ever
+
+
+def test_each_frame_shows_its_words_regions_over_the_photograph(captioner, photograph):
+    explained = captioner.explain(photograph)
+    maps = np.eye(9, dtype=np.float32).reshape(9, 3, 3)
+    words = tuple(replace(word, region_logits=one) for word, one in zip(explained.words, maps))
+    shown = frames(animation(replace(explained, words=words)))
+    assert len(shown) == 9
+    for frame, word in zip(shown, words):
+        height = round(frame.width * photograph.height / photograph.width)
+        enlarged = photograph.resize((frame.width, height), Image.Resampling.LANCZOS)
+        picture = frame.crop((0, 0, frame.width, height))
+        distances = [difference(picture, overlay(enlarged, other.region_logits)).mean() for other in words]
+        assert words[np.argmin(distances)] is word
+        assert min(distances) < 30  # of 765, with 256 colours for noise
+
+
+def test_in_each_frame_another_word_of_the_caption_is_marked(captioner, photograph):
+    explained = captioner.explain(photograph)
+    marks = []
+    for frame in frames(animation(explained)):
+        below = np.asarray(frame, dtype=int)[round(frame.width * photograph.height / photograph.width) :]
+        rows, columns = np.nonzero(np.abs(below - (255, 216, 77)).sum(-1) < 60)
+        assert len(rows) > 100
+        assert rows.max() - rows.min() < 40  # one line of text, and one word in it
+        marks.append((rows.min() // 20, columns.min()))
+    assert sorted(set(marks)) == marks  # from left to right, and line by line
+
+
+@pytest.mark.parametrize("size", [(1600, 900), (900, 1600), (600, 600), (20, 30), (1600, 4), (4, 1600)])
+@pytest.mark.parametrize("text", ["dog", "incomprehensibilities" * 9, ""])
+def test_the_size_of_an_animation_is_bounded_whatever_is_in_it(captioner, photograph, size, text):
+    explained = captioner.explain(photograph)
+    words = tuple(replace(word, text=text) for word in explained.words[:2]) * 12
+    film = Image.open(io.BytesIO(animation(replace(explained, words=words, photograph=photograph.resize(size)))))
+    assert max(film.size) <= ANIMATION_SIDE
+    assert min(film.size) >= 30
+
+
+def test_an_animation_without_words_is_the_photograph(captioner, photograph):
+    explained = replace(captioner.explain(photograph), words=())
+    (frame,) = frames(animation(explained))
+    assert difference(frame, photograph.resize(frame.size, Image.Resampling.LANCZOS)).mean() < 30
+
+
+def test_an_animation_needs_a_photograph_and_a_known_colour_map(captioner, photograph):
+    explained = captioner.explain(photograph)
+    with pytest.raises(ValueError, match="no photograph"):
+        animation(replace(explained, photograph=None))
+    with pytest.raises(ValueError, match="'jet'"):
+        animation(explained, colour_map="jet")

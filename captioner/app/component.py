@@ -1,0 +1,130 @@
+"""The explorer as a component of the app: what it is told, and how that reaches it.
+
+Everything it is told is a string of JSON in one of the component's properties, so that Gradio makes no reactive
+objects of long lists of numbers. The class ``Explorer`` comes with the page, see ``captioner.app.launch``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Any
+
+import gradio as gr
+
+from captioner.exports import Exported
+
+# Gradio builds the element anew after it was hidden, and then knows the last value of each property only: what the
+# explorer was told of its photograph is kept beside it, and told again.
+_SCRIPT = """
+const options = OPTIONS;
+const busy = {choose: 'Captioning again…', erase: 'Captioning again…', export: 'Preparing the file…'};
+const memory = (window.explorers ??= {})[options.name] ??= {heard: {}, told: []};
+const view = new Explorer(element.firstElementChild, {
+  ids: options.ids,
+  actions: options.actions,
+  on: (name, detail) => {
+    if (busy[name]) view.busy(busy[name]);
+    trigger(name, {photograph: memory.photograph, ...detail});
+  },
+});
+
+const hear = {
+  value(message) {
+    memory.photograph = message.photograph;
+    view.busy(null);
+    if (message.number) view.add(message.data, message);
+    else view.show(message.data, message);
+  },
+  findings(message) {
+    if (message.photograph === memory.photograph) view.test(message.number, message.findings);
+  },
+  error(message) {
+    view.busy(null);
+    view.tell(message.text);
+  },
+  download(message) {
+    view.busy(null);
+    const bytes = Uint8Array.from(atob(message.data), character => character.charCodeAt(0));
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([bytes], {type: message.type}));
+    link.download = message.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  },
+};
+
+function listen() {
+  for (const name of Object.keys(hear)) {
+    const text = props[name];
+    if (!text || text === memory.heard[name]) continue;
+    memory.heard[name] = text;
+    const message = JSON.parse(text);
+    if (name === 'value' && message.number === 0) memory.told = [];
+    if (name === 'value' || name === 'findings') memory.told.push([name, message]);
+    hear[name](message);
+  }
+}
+
+for (const [name, message] of memory.told) hear[name](message);
+listen();
+watch(Object.keys(hear), listen);
+"""
+
+
+def explorer(elem_id: str, *, ids: bool = False, actions: Sequence[str] = ()) -> gr.HTML:
+    """The explorer, ready for what ``shown``, ``found``, ``failed`` and ``downloaded`` give to tell it.
+
+    With ``ids`` its parts have ids, which one explorer of a page may have. ``actions``, some of "choose", "erase" and
+    "export", are what a person can ask for; each is an event of the component, ``component.choose(...)``, with the
+    details and the photograph's name in its ``gr.EventData``. It says that it is busy until it is told something.
+    """
+    options = json.dumps({"name": elem_id, "ids": ids, "actions": list(actions)})
+    return gr.HTML(
+        html_template="<div></div>",
+        js_on_load=_SCRIPT.replace("OPTIONS", options),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def shown(
+    photograph: str,
+    data: dict[str, Any],
+    *,
+    number: int = 0,
+    label: str = "",
+    comparison: dict[str, Any] | None = None,
+    word: int | None = None,
+) -> dict[str, Any]:
+    """Show a caption, ``data`` as ``captioner.explorer.explorer_data`` makes it.
+
+    ``photograph`` is any name for the photograph, and ``number`` counts the versions of its caption from 0: the first
+    drops what was shown before. ``label`` says how a further version came about, ``comparison`` what the words of
+    another version became; ``word`` is the word to begin with.
+    """
+    values = {"photograph": photograph, "number": number, "label": label, "comparison": comparison, "word": word}
+    return gr.update(value=_message(**values, data=data))
+
+
+def found(photograph: str, number: int, findings: dict[str, Any]) -> dict[str, Any]:
+    """Add what testing a version found, ``captioner.explorer.findings``; forgotten if another photograph is shown."""
+    return gr.update(findings=_message(photograph=photograph, number=number, findings=findings))
+
+
+def failed(text: str) -> dict[str, Any]:
+    """Say why what was asked for cannot be done."""
+    return gr.update(error=_message(text=text))
+
+
+def downloaded(file: Exported) -> dict[str, Any]:
+    """Save a file in the browser, without a further click."""
+    data = base64.b64encode(file.data).decode()
+    return gr.update(download=_message(name=file.name, type=file.media_type, data=data))
+
+
+def _message(**values: Any) -> str:
+    # Gradio passes on what has changed only; the same message may have to be told twice.
+    return json.dumps({"message": token_hex(4)} | values)

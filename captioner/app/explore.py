@@ -1,0 +1,151 @@
+"""The first tab: a photograph in, a caption whose every word can be stepped through, questioned and changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from captioner.app.component import downloaded, explorer, failed, found, shown
+from captioner.app.messages import FAILED, alert
+from captioner.explorer import ASSETS, explorer_data, findings
+from captioner.exports import export
+from captioner.photographs import PhotographError
+from captioner.predictor import Captioner, PrefixError
+from captioner.session import Session, SessionError
+from captioner.word_classes import is_content
+
+EXAMPLES = sorted((ASSETS / "examples").glob("*.jpg"))
+FORGET_AFTER = 3600  # seconds a session's photograph and captions are kept
+_PRIVATE = {"api_visibility": "private"}
+# The model says one caption at a time, whoever asks; of several asked for by one person, the last counts.
+_MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "always_last"} | _PRIVATE
+
+
+def explore(app: gr.Blocks, model: Captioner) -> None:
+    """Lay out the tab for a loaded model. ``app`` tells which example its address names."""
+    session = gr.State(None, time_to_live=FORGET_AFTER)
+    with gr.Row(equal_height=False, elem_id="sides"):
+        with gr.Column(scale=2, min_width=300, elem_classes="side"):
+            photo = gr.Image(
+                label="Photograph",
+                format="png",
+                sources=["upload", "webcam", "clipboard"],
+                buttons=[],
+                height=300,
+                interactive=True,
+                elem_id="photo",
+            )
+            message = gr.HTML(elem_id="message")
+            examples = gr.Examples([[str(path)] for path in EXAMPLES], photo, elem_id="examples", **_PRIVATE)
+            prefix = gr.Textbox(
+                label="Begin the caption with",
+                placeholder="for example: two dogs",
+                max_length=200,
+                submit_btn="Caption",
+                elem_id="prefix",
+            )
+        with gr.Column(scale=3, min_width=320, elem_classes="side"):
+            view = explorer("explorer", ids=True, actions=["choose", "erase", "export"])
+
+    def on_photograph(upload: dict[str, Any] | None, first_words: str, before: Session | None) -> dict[Any, Any]:
+        """Caption a photograph; whatever goes wrong, the last good caption stays."""
+        if upload is None:
+            return {message: alert("Choose a photograph first.") if first_words else ""}
+        try:
+            new = Session.begin(model, upload["path"], prefix=first_words)
+        except PrefixError as error:
+            return {message: alert(str(error))}
+        except PhotographError as error:
+            return {message: alert(str(error)), photo: before and before.versions[0].explained.photograph}
+        except Exception:
+            logging.getLogger(__name__).exception("captioning failed")
+            return {message: alert(FAILED)}
+        return {session: new, message: "", view: _show(new, 0)}
+
+    def on_choose(current: Session | None, event: gr.EventData) -> dict[str, Any]:
+        return _asked(current, event, lambda: _show(current, current.choose(event.version, event.position, event.word)))
+
+    def on_erase(current: Session | None, event: gr.EventData) -> dict[str, Any]:
+        def erase() -> dict[str, Any]:
+            number, probabilities = current.erase(event.version, event.regions)
+            return _show(current, number, {"version": event.version, "probabilities": probabilities})
+
+        return _asked(current, event, erase)
+
+    def on_export(current: Session | None, event: gr.EventData) -> dict[str, Any]:
+        def save() -> dict[str, Any]:
+            version = current.test(event.version)
+            file = export(
+                version.explained,
+                event.kind,
+                colour_map=event.colour_map,
+                findings=findings(*version.tested),
+                hidden=version.hidden,
+            )
+            return downloaded(file)
+
+        return _asked(current, event, save)
+
+    def on_shown(current: Session | None) -> dict[str, Any]:
+        """Test the newest caption, after it is shown; the person looks at it meanwhile."""
+        if current is None or current.versions[-1].tested:
+            return gr.skip()
+        number = len(current.versions) - 1
+        try:
+            return found(current.name, number, findings(*current.test(number).tested))
+        except Exception:
+            logging.getLogger(__name__).exception("testing failed")
+            return gr.skip()
+
+    def on_load(request: gr.Request) -> str | None:
+        return next((str(path) for path in EXAMPLES if path.stem == request.query_params.get("example")), None)
+
+    captioning = {
+        "fn": on_photograph,
+        "inputs": [photo, prefix, session],
+        "outputs": [session, photo, message, view],
+        "show_progress_on": view,
+        "preprocess": False,  # gr.Image would decode the file, and fail without a word on one that is no photograph
+    } | _MODEL
+    asking = {"inputs": [session], "outputs": [view], "show_progress": "hidden"}
+    changes = [
+        photo.input(**captioning),
+        examples.load_input_event.then(**captioning),
+        prefix.submit(**captioning),
+        app.load(on_load, None, [photo], show_progress="hidden", **_PRIVATE).then(**captioning),
+        view.choose(on_choose, **asking, **_MODEL),
+        view.erase(on_erase, **asking, **_MODEL),
+    ]
+    for change in changes:
+        change.then(on_shown, **asking, concurrency_id="tests", concurrency_limit=1, **_PRIVATE)
+    view.export(on_export, **asking, concurrency_id="tests", concurrency_limit=1, **_PRIVATE)
+
+
+def _show(session: Session, number: int, comparison: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A version of a session, for the explorer; its first content word is the one to look at first."""
+    version = session.versions[number]
+    words = version.explained.words
+    return shown(
+        session.name,
+        explorer_data(version.explained, hidden=version.hidden),
+        number=number,
+        label=version.label,
+        comparison=comparison,
+        word=next((i for i, word in enumerate(words) if is_content(word.text)), 0),
+    )
+
+
+def _asked(session: Session | None, event: gr.EventData, answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was asked of a session, or why it cannot be had; ``event`` names the photograph it was asked of."""
+    try:
+        if session is None or event.photograph != session.name:
+            raise SessionError("This photograph is no longer here. Upload it again.")
+        return answer()
+    except (SessionError, PrefixError) as error:
+        return failed(str(error))
+    except Exception:
+        logging.getLogger(__name__).exception("answering failed")
+        return failed(FAILED)
