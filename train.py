@@ -17,6 +17,7 @@ from captioner.encoder import EncoderConfig
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.progress import Progress
+from captioner.publishing import push, require_login
 from captioner.recipes import read_recipe, recipe_names
 from captioner.training import train
 from captioner.training_config import TrainingConfig
@@ -59,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"settings where no flag is given: {', '.join(recipe_names())}, or a YAML file (default: %(default)s)",
     )
     run.add_argument("--text", type=Path, help="sentences, one a line, that the decoder learns first")
+    run.add_argument(
+        "--teachers", type=Path, nargs="+", default=[], metavar="FOLDER", help="trained models to learn words from"
+    )
     run.add_argument("--output", type=Path, required=True, help="folder for the model, the log and the checkpoint")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
     run.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for encoder features")
@@ -68,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         "--licence-note",
         default="Trained on Flickr photographs: for non-commercial research and education.",
         help="kept with the model",
+    )
+    run.add_argument(
+        "--push-to-hub", metavar="user/model", help="push the trained model with its card to the Hugging Face Hub"
     )
     _add_flags(parser, "training", TrainingConfig)
     _add_flags(parser, "decoder", DecoderConfig)
@@ -87,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         recipe = read_recipe(arguments.recipe)
+        if arguments.push_to_hub:
+            require_login(arguments.push_to_hub)
         with distributed.processes(device):
             train(
                 arguments.data,
@@ -102,8 +111,11 @@ def main(argv: list[str] | None = None) -> int:
                 about={"data": arguments.data_note, "licence": arguments.licence_note, "recipe": recipe.name},
                 device=device,
                 text=arguments.text,
+                teachers=arguments.teachers,
                 resume=arguments.resume,
             )
+            if arguments.push_to_hub and distributed.rank() == 0:
+                print(push(arguments.output, arguments.push_to_hub))
     except (DataError, OSError, ValueError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2

@@ -1,19 +1,28 @@
-"""Command line: ``python -m captioner PHOTO... [--model M] [--beam N] [--json FILE] [--figure FILE.png]``."""
+"""Command line: ``python -m captioner PHOTO... [--model M] [--beam N] [--json FILE] [--figure FILE.png]``.
+
+``python -m captioner push`` and ``deploy`` have command lines of their own.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from captioner import Captioner, ExplainedCaption, ModelError, PhotographError, PrefixError, load
 from captioner.rendering import figure
 
+# Words that stand where photographs would, and the modules whose ``main`` they call.
+COMMANDS = {"push": "captioner.publishing", "deploy": "captioner.deployment"}
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m captioner", description="Caption photographs and explain the words."
+        prog="python -m captioner",
+        description="Caption photographs and explain the words.",
+        epilog=f"Other commands: {', '.join(COMMANDS)}; each has its own --help.",
     )
     parser.add_argument("photographs", nargs="+", metavar="PHOTO", type=Path, help="photographs to caption")
     parser.add_argument("--model", help="Hub id or folder (default: CAPTIONER_MODEL, else the bundled model)")
@@ -31,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Caption every photograph; one that cannot be used does not stop the rest, but the status is then 1."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in COMMANDS:
+        return import_module(COMMANDS[argv[0]]).main(argv[1:])
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.beam < 1:

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.familiarity import Familiarity
+from captioner.fetching import HubFailure, NotOnHub, fetch, fetched_earlier
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.vocabulary import Vocabulary
@@ -24,7 +24,6 @@ from captioner.vocabulary import Vocabulary
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
-HUB_SECONDS = 5.0  # how long the Hub may take to answer before it counts as unreachable
 
 
 class ModelError(ValueError):
@@ -115,6 +114,16 @@ def load_model(folder: Path | str) -> SavedModel:
     return SavedModel(model.eval(), vocabulary, described.get("about", {}), Familiarity(**parts) if parts else None)
 
 
+def load_explainable(folder: Path | str, name: str) -> SavedModel:
+    """``load_model``, refused with a ``ModelError`` where nothing in the model called ``name`` explains its words."""
+    saved = load_model(folder)
+    if not saved.model.config.decoder.additive:
+        raise ModelError(
+            f"{name} was made for comparisons: its logits are no sum over regions, so nothing explains it."
+        )
+    return saved
+
+
 def _read_config(described: Any, file: Path) -> tuple[ModelConfig, Vocabulary]:
     if not isinstance(described, dict):
         raise ModelError(f"{file} must be a JSON object.")
@@ -153,47 +162,45 @@ class FoundModel:
 
 
 def find_model(model: str | os.PathLike | None = None) -> FoundModel:
-    """Turn a Hub repo id, a folder or None (``CAPTIONER_MODEL``, else the bundled model) into a folder.
+    """Turn a Hub id, a folder or None (``CAPTIONER_MODEL``, else the bundled model) into a folder.
 
-    A Hub that cannot be reached is answered within seconds: with the copy fetched earlier, else
-    with the bundled model, and a notice either way. Raises ``ModelError`` where there is no such model.
+    A Hub id is ``user/model``, or ``user/model@revision`` with a branch, a tag or a commit. Where the Hub fails, or
+    sends too little (``captioner.fetching``), the copy fetched earlier is taken, else the bundled model, with a notice
+    either way. Raises ``ModelError`` where there is no such model, or it is not for this person.
     """
     model = model or os.environ.get("CAPTIONER_MODEL") or BUNDLED
     if Path(model).is_dir():
         name = "bundled model" if Path(model) == BUNDLED else str(model)
         return FoundModel(Path(model), name)
-    try:
-        validate_repo_id(str(model))
-        if "/" not in str(model):
-            raise HFValidationError
-    except HFValidationError as error:
-        raise ModelError(f"There is no folder {model}, and it is no Hub id like user/name.") from error
-    return _from_hub(str(model))
+    repo, _, revision = str(model).partition("@")
+    if not is_hub_id(repo):
+        raise ModelError(f"There is no folder {model}, and it is no Hub id like user/name.")
+    return _from_hub(str(model), repo, revision or None)
 
 
-def _from_hub(repo: str) -> FoundModel:
-    files = {"allow_patterns": [CONFIG_FILE, WEIGHTS_FILE]}
+def is_hub_id(name: str) -> bool:
+    """Whether something is called as the Hub calls what belongs to a person or an organisation: ``user/name``."""
     try:
-        # One quick question first: the download itself would retry for over 20 s where there is no network.
-        HfApi().model_info(repo, timeout=HUB_SECONDS)
-        # By branch, not by commit: else nothing remembers which copy is the latest when the Hub is away.
-        return FoundModel(Path(snapshot_download(repo, **files)), repo)
-    except GatedRepoError as error:
-        raise ModelError(f"{repo} is gated: ask for access on the Hub, then log in with `hf auth login`.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"There is no model {repo} on the Hub, or it is private: check the name, or log in with `hf auth login`."
-        ) from error
-    except (OSError, HTTPError) as error:  # HTTPError: of whichever client huggingface_hub is built on
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _from_hub(name: str, repo: str, revision: str | None) -> FoundModel:
+    # The settings come last: a copy that has them has everything.
+    files = (WEIGHTS_FILE, CONFIG_FILE)
     try:
-        folder = Path(snapshot_download(repo, local_files_only=True, **files))
-        if all((folder / file).exists() for file in files["allow_patterns"]):
-            return FoundModel(folder, repo, f"The Hub cannot be reached; {repo} is the copy fetched earlier.")
-    except OSError:
-        pass  # nothing of it is on this machine
+        return FoundModel(fetch(repo, revision, files), name)
+    except NotOnHub as error:
+        raise ModelError(str(error)) from error
+    except HubFailure as error:
+        reason = error
+    folder = fetched_earlier(repo, revision, files)
+    if folder:
+        return FoundModel(folder, name, f"The Hub cannot be used ({reason}); {name} is the copy fetched earlier.")
     return FoundModel(
-        BUNDLED, "bundled model", f"{repo} could not be fetched from the Hub ({reason}). The bundled model is used."
+        BUNDLED, "bundled model", f"{name} could not be fetched from the Hub ({reason}). The bundled model is used."
     )
 
 

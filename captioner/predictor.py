@@ -13,8 +13,9 @@ from PIL import Image
 from captioner.decoder import Regions
 from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, image_reliance, positive_map
 from captioner.generation import GenerationConfig, Hypothesis, beam_search
-from captioner.hub import ModelError, SavedModel, find_model, load_model
+from captioner.hub import SavedModel, find_model, load_explainable
 from captioner.occlusion import Occlusion, blurred, hide, occlusion_effects
+from captioner.on_the_hub import OnTheHub
 from captioner.photographs import PhotographSource, open_photograph
 from captioner.reading import read
 from captioner.vocabulary import END, PAD, START, UNKNOWN, sentence, tokenize
@@ -36,7 +37,7 @@ class _Sight:
     familiarity: float | None
 
 
-class Captioner:
+class Captioner(OnTheHub):
     """A loaded model. Get one with ``captioner.load()``."""
 
     def __init__(self, saved: SavedModel, *, name: str, device: torch.device | str = "cpu", notice: str | None = None):
@@ -186,19 +187,15 @@ class Captioner:
 
 
 def load(model: str | os.PathLike | None = None, *, device: torch.device | str | None = None) -> Captioner:
-    """Load a captioner: a Hub repo id (``"user/name"``), a local folder, or None for the default.
+    """Load a captioner: a Hub repo id (``"user/name"``, ``"user/name@revision"``), a local folder, or None.
 
-    The default is what the environment variable ``CAPTIONER_MODEL`` names, otherwise the bundled model.
-    Where the Hub cannot be reached the bundled model is used and ``Captioner.notice`` says so.
-    Without a ``device`` a GPU is used where there is one.
+    None is what the environment variable ``CAPTIONER_MODEL`` names, otherwise the bundled model.
+    Where the Hub fails, or takes too long, the copy fetched earlier is used, else the bundled model, and
+    ``Captioner.notice`` says so. Without a ``device`` a GPU is used where there is one.
 
-    Raises ``ModelError`` for a model that does not exist or is broken.
+    Raises ``ModelError`` for a model that does not exist, is broken, or is not for this person.
     """
     found = find_model(model)
-    saved = load_model(found.folder)
-    if not saved.model.config.decoder.additive:
-        raise ModelError(
-            f"{found.name} was made for comparisons: its logits are no sum over regions, so nothing explains it."
-        )
+    saved = load_explainable(found.folder, found.name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Captioner(saved, name=found.name, device=device, notice=found.notice)

@@ -7,7 +7,7 @@ import pytest
 import evaluate
 import train
 from captioner import __main__ as caption
-from captioner import load
+from captioner import deployment, load, publishing
 from captioner.explanation import ExplainedCaption
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -148,6 +148,16 @@ def test_training_says_what_is_wrong(tmp_path, capsys):
     assert "Karpathy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", caption.COMMANDS)
+def test_a_command_has_its_own_help(command, capsys):
+    with pytest.raises(SystemExit):
+        caption.main([command, "--help"])
+    assert f"python -m captioner {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        caption.main(["--help"])
+    assert command in capsys.readouterr().out
+
+
 def test_every_flag_has_help():
-    for parser in (train._parser(), evaluate._parser(), caption._parser()):
+    for parser in (module._parser() for module in (train, evaluate, caption, publishing, deployment)):
         assert all(action.help for action in parser._actions)

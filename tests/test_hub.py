@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -271,123 +269,10 @@ def test_load_gives_a_captioner_that_knows_its_name(folder: Path, bundled: Path)
     assert captioner.load(folder, device="cpu").name == str(folder)
 
 
-@pytest.mark.parametrize("model", ["no-such", "/no/such/folder", "./user/model", "user/model/more", "user/mo del"])
+@pytest.mark.parametrize(
+    "model",
+    ["no-such", "/no/such/folder", "./user/model", "user/model/more", "user/mo del", "@main", "user@main/model"],
+)
 def test_what_is_neither_folder_nor_hub_id_is_refused(bundled: Path, model: str):
     with pytest.raises(ModelError, match="no Hub id"):
         find_model(model)
-
-
-# The Hub, asked by the true client in a process of its own: it reads its settings when it is imported
-
-VISIT = """
-import json, os, pathlib, time
-from tests.hub_server import HubServer
-
-folder = pathlib.Path(os.environ["HF_HOME"])
-server = HubServer(folder / "published")
-os.environ["HF_ENDPOINT"] = server.endpoint
-
-import captioner
-from captioner import hub
-from tests.tiny import save_tiny_model
-
-published = save_tiny_model(folder / "published", seed=1)
-hub.BUNDLED = save_tiny_model(folder / "bundled")
-
-def load(model):
-    start = time.monotonic()
-    try:
-        loaded = captioner.load(model, device="cpu")
-    except captioner.ModelError as error:
-        return {"error": str(error)}
-    words = float(loaded.model.decoder.embedding.weight.sum())
-    return {"name": loaded.name, "notice": loaded.notice, "words": words, "seconds": time.monotonic() - start}
-
-seen = {"published": load(published), "bundled": load(None)}
-with server:
-    seen["reached"] = load("user/model")
-    asked = len(server.requests)
-    seen["reached again"] = load("user/model")
-    seen["again asked"] = server.requests[asked:]
-    seen["missing"] = load("user/other")
-    server.refusal = 401, "RepoNotFound"
-    seen["private"] = load("user/model")
-    server.refusal = 403, "GatedRepo"
-    seen["gated"] = load("user/model")
-    server.refusal = 500, ""
-    seen["failing"] = load("user/model")
-seen["away"] = load("user/model")
-seen["away, never fetched"] = load("user/other")
-print(json.dumps(seen))
-"""
-
-
-def run_alone(script: str, home: Path, **environment: str) -> dict:
-    """What a script prints as JSON, run in a process of its own with an empty Hub cache."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "CAPTIONER_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=Path(__file__).resolve().parents[1],
-        env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return run_alone(VISIT, tmp_path_factory.mktemp("hub"))
-
-
-def test_a_model_is_fetched_from_the_hub(visit: dict):
-    assert visit["reached"]["name"] == "user/model"
-    assert visit["reached"]["notice"] is None
-    assert visit["reached"]["words"] == visit["published"]["words"] != visit["bundled"]["words"]
-
-
-def test_a_model_is_fetched_once(visit: dict):
-    assert visit["reached again"]["words"] == visit["published"]["words"]
-    assert not [request for request in visit["again asked"] if request.endswith(WEIGHTS_FILE)]
-
-
-@pytest.mark.parametrize("case", ["missing", "private"])
-def test_a_model_the_hub_does_not_have_is_an_error(visit: dict, case: str):
-    assert "There is no model user/" in visit[case]["error"]
-    assert "private" in visit[case]["error"]
-
-
-def test_a_gated_model_is_an_error_that_says_what_to_do(visit: dict):
-    assert "user/model is gated" in visit["gated"]["error"]
-
-
-@pytest.mark.parametrize("case", ["failing", "away"])
-def test_without_the_hub_the_copy_fetched_earlier_is_used_and_said(visit: dict, case: str):
-    assert visit[case]["words"] == visit["published"]["words"]
-    assert visit[case]["name"] == "user/model"
-    assert "fetched earlier" in visit[case]["notice"]
-
-
-def test_without_the_hub_and_a_copy_the_bundled_model_is_used_and_said(visit: dict):
-    assert visit["away, never fetched"]["words"] == visit["bundled"]["words"]
-    assert visit["away, never fetched"]["name"] == "bundled model"
-    assert "user/other could not be fetched" in visit["away, never fetched"]["notice"]
-    assert "500" not in visit["away, never fetched"]["notice"]  # gone, not refusing
-
-
-UNREACHABLE = """
-import json, os, pathlib
-from captioner import hub
-hub.BUNDLED = pathlib.Path(os.environ["HF_HOME"])
-found = hub.find_model("user/model")
-print(json.dumps({"name": found.name, "notice": found.notice}))
-"""
-
-
-def test_an_unreachable_hub_is_answered_in_time(tmp_path: Path):
-    found = run_alone(UNREACHABLE, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
-    assert found["name"] == "bundled model"
-    assert "The bundled model is used." in found["notice"]
-    assert found["notice"].count("\n") == 0
