@@ -10,8 +10,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -28,28 +28,27 @@ from captioner.faithfulness import Faithfulness
 from captioner.features import cached_features
 from captioner.generation import GenerationConfig
 from captioner.grounding import Grounding
+from captioner.hallucination import Hallucination
 from captioner.hub import load_model
 from captioner.json_files import write_json
+from captioner.measurement import Metric
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.predictor import Captioner
 from captioner.progress import Progress
 from captioner.provenance import provenance
-from captioner.recipes import read_recipe
+from captioner.recipes import Recipe, read_recipe
 from captioner.throughput import median_seconds, random_batch
 from captioner.training import imitation_loss, train
 from captioner.training_config import TrainingConfig
 
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
-_SMALL = read_recipe("small")
-ENCODER = EncoderConfig(**_SMALL.encoder)
-DECODER = DecoderConfig(**_SMALL.decoder)
-TRAINING = TrainingConfig(**_SMALL.training)
+BASE = read_recipe("small")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what differs from the whole model."""
+    """One line of a table: what differs from its first line."""
 
     name: str
     decoder: dict[str, Any] = field(default_factory=dict)
@@ -81,28 +80,38 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rows share: data, weights and folders."""
+    """What all rows share: data, weights, folders, and the recipe that they change."""
 
+    table: str  # the name under which runs and measurements are kept
+    base: Recipe
     data: Path
     encoder_weights: str
     runs: Path  # a folder for every run
     cache: Path  # of features
-    tested: int  # photographs for faithfulness
+    text: Path | None = None  # sentences for rows that learn them
+    metrics: tuple[str, ...] = ("captions", "grounding", "faithfulness")
+    tested: int = 0  # photographs for faithfulness
 
 
-def configs(row: Row, seed: int) -> tuple[ModelConfig, TrainingConfig]:
+def configs(row: Row, seed: int, base: Recipe = BASE) -> tuple[ModelConfig, TrainingConfig]:
     """The settings of one run of a row."""
-    encoder, decoder = replace(ENCODER, **row.encoder), replace(DECODER, **row.decoder)
+    encoder, decoder = EncoderConfig(**base.encoder | row.encoder), DecoderConfig(**base.decoder | row.decoder)
     model = ModelConfig(encoder, decoder, Preprocessing(row.image_size))
-    return model, replace(TRAINING, **row.training, seed=seed)
+    return model, TrainingConfig(**base.training | row.training | {"seed": seed})
 
 
-def run(row: Row, seed: int, setting: Setting) -> Path:
-    """Train one run of a row, or go on with it, unless it is done. Returns its folder, a model folder."""
+def run(row: Row, seed: int, setting: Setting, teachers: Sequence[Path] = ()) -> Path:
+    """Train one run of a row, or go on with it, unless it is done. Returns its folder, a model folder.
+
+    Raises ``ValueError`` where the folder holds a run with other settings.
+    """
     folder = setting.runs / f"{row.name.replace(' ', '-')}-{seed}"
-    model_config, config = configs(row, seed)
+    model_config, config = configs(row, seed, setting.base)
     log = folder / "log.jsonl"
-    if not log.exists() or len(log.read_text().splitlines()) < config.epochs:
+    done = len(log.read_text().splitlines()) if log.exists() else 0
+    if done == config.epochs + config.reinforced_epochs:
+        _check(folder, model_config, config)
+    else:
         train(
             setting.data,
             folder,
@@ -110,16 +119,29 @@ def run(row: Row, seed: int, setting: Setting) -> Path:
             model_config=model_config,
             config=config,
             cache=setting.cache,
-            about={"ablation": row.name},
+            about={setting.table: row.name},
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            text=setting.text,
+            teachers=teachers,
             resume=(folder / Progress.FILE).exists(),
         )
     return folder
 
 
+def _check(folder: Path, model_config: ModelConfig, config: TrainingConfig) -> None:
+    """Raise ``ValueError`` where a finished run had other settings, those aside that there were none of then."""
+    saved, now = load_model(folder), asdict(config)
+    before = saved.about["training"]
+    changed = [name for name in before if before[name] != now.get(name) and name not in Progress.MAY_CHANGE]
+    if saved.model.config != model_config:
+        changed.append("the model's form")
+    if changed:
+        raise ValueError(f"{folder} holds a run that differs in {', '.join(changed)}. Remove it, or name other --runs.")
+
+
 def measure(folder: Path, setting: Setting) -> dict[str, Any]:
-    """Captions, grounding and faithfulness on ``val`` of the model in a folder; kept beside it."""
-    kept = folder / "ablation.json"
+    """The setting's metrics on ``val`` of the model in a folder; kept beside it."""
+    kept = folder / f"{setting.table}.json"
     if kept.exists():
         return json.loads(kept.read_text())
     captioner = Captioner(load_model(folder), name=folder.name)
@@ -129,13 +151,15 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
         [record.path for record in records], model.encoder, model.config.preprocessing, setting.cache, label="val"
     )
     own_maps = "region_word" if model.config.decoder.additive else "attention"
-    metrics = {
-        "captions": CaptionScores(vocabulary),
-        "grounding": Grounding(model, vocabulary, read_entities(setting.data)),
-        "faithfulness": Faithfulness(
+    known: dict[str, Callable[[], Metric]] = {
+        "captions": lambda: CaptionScores(vocabulary),
+        "grounding": lambda: Grounding(model, vocabulary, read_entities(setting.data)),
+        "faithfulness": lambda: Faithfulness(
             model, vocabulary, words=2, photographs=setting.tested, orders=(own_maps, "random")
         ),
+        "hallucination": lambda: Hallucination(vocabulary),
     }
+    metrics = {name: known[name]() for name in setting.metrics}
     for seen in captioned(captioner, records, features, GenerationConfig()):
         for metric in metrics.values():
             metric.add(seen)
@@ -148,7 +172,7 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
 def step_seconds(rows: Sequence[Row], vocabulary: int, *, rounds: int = 5) -> list[float]:
     """Median seconds of a training step of every row, the encoder's last stage with it, in turns."""
     torch.manual_seed(0)
-    return median_seconds([_step(*configs(row, 0), vocabulary) for row in rows], rounds=rounds)
+    return median_seconds([_step(*configs(row, 0, BASE), vocabulary) for row in rows], rounds=rounds)
 
 
 def _step(model_config: ModelConfig, config: TrainingConfig, vocabulary: int) -> Callable[[], None]:
@@ -186,12 +210,7 @@ def summarise(row: Row, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ``layers``: where the attention of each layer points, and how wide it is, bottom to top.
     """
     line: dict[str, Any] = {"name": row.name, "changes": asdict(row), "parameters": measured[0]["parameters"]}
-    for column, path in COLUMNS.items():
-        values = [_at(run, path) for run in measured]
-        if None not in values:  # logits that are no sum have no region-word maps
-            line[column] = mean(values)
-            if len(values) > 1:
-                line[f"{column} ±"] = stdev(values)
+    line |= averaged(measured, COLUMNS)
     layers = [name for name in measured[0]["grounding"]["entropy"] if name.startswith("layer_")]
     line["layers"] = {
         layer: {
@@ -199,6 +218,21 @@ def summarise(row: Row, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
         }
         for layer in layers
     }
+    return line
+
+
+def averaged(measured: Sequence[dict[str, Any]], columns: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Of each column the mean over the seeds, and under its name with ± the standard deviation if there are several.
+
+    ``columns``: where in the measurements of a run they are. One that a run does not have is left out.
+    """
+    line = {}
+    for column, path in columns.items():
+        values = [_at(run, path) for run in measured]
+        if None not in values:  # logits that are no sum have no region-word maps
+            line[column] = mean(values)
+            if len(values) > 1:
+                line[f"{column} ±"] = stdev(values)
     return line
 
 
@@ -229,19 +263,24 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m captioner.ablation",
         description="Train small models that differ in one thing; compare them on val.",
     )
-    names = [row.name for row in ROWS]
+    add_flags(parser, ROWS, runs=Path("runs/ablation"))
+    parser.add_argument("--tested", type=int, default=12, help="photographs for faithfulness (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="file to write the table to")
+    parser.add_argument("--figure", type=Path, help="file to draw the table to, .png or .pdf")
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, rows: Sequence[Row], *, runs: Path) -> None:
+    """What every command asks for that trains rows of a table; ``runs``: the folder for them where none is given."""
+    names = [row.name for row in rows]
     parser.add_argument("--data", type=Path, required=True, help="folder with dataset*.json, entities.json and images/")
     parser.add_argument("--encoder-weights", required=True, help="ImageNet weights, as for train.py")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="folder for the runs")
+    parser.add_argument("--runs", type=Path, default=runs, help="folder for the runs (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for encoder features")
-    parser.add_argument("--tested", type=int, default=12, help="photographs for faithfulness (default: %(default)s)")
     parser.add_argument(
         "--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of: {', '.join(names)}"
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="at most N runs of a row")
-    parser.add_argument("--json", type=Path, help="file to write the table to")
-    parser.add_argument("--figure", type=Path, help="file to draw the table to, .png or .pdf")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -249,7 +288,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     started = time.monotonic()
-    setting = Setting(arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache, arguments.tested)
+    files = (arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache)
+    setting = Setting("ablation", BASE, *files, tested=arguments.tested)
     rows = [row for row in ROWS if row.name in arguments.rows]
     lines = []
     try:
@@ -267,7 +307,8 @@ def main(argv: list[str] | None = None) -> int:
         line["step time"] = seconds[line["name"]] / seconds[ROWS[0].name]  # of the whole model's
     if arguments.json:
         report = {"split": "val", "beam": GenerationConfig.beam_size, "tested": arguments.tested, "rows": lines}
-        report |= {"decoder": asdict(DECODER), "training": asdict(TRAINING)}
+        model, training = configs(Row("base"), 0, BASE)
+        report |= {"decoder": asdict(model.decoder), "training": asdict(training)}
         report |= {"run": provenance(["-m", "captioner.ablation", *argv])}
         report |= {"seconds": round(time.monotonic() - started, 1)}  # without the runs that were there already
         write_json(arguments.json, report)

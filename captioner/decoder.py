@@ -42,6 +42,10 @@ class DecoderConfig:
         default=0.3, metadata={"help": "share of the encoder's features dropped in training"}
     )
 
+    layer_dropout: float = field(
+        default=0.0, metadata={"help": "share of convolutional layers skipped for a caption in training"}
+    )
+
     @property
     def additive(self) -> bool:
         """Whether logits are a sum over regions, so that a word can be explained by its parts."""
@@ -160,6 +164,7 @@ class CnnDecoder(Decoder):
         self.hierarchy = FORMS[config.attention](width, config.layers, grid)
         self.convolutions = nn.ModuleList(CausalConvolution(width, config.kernel) for _ in range(config.layers))
         self.contexts = nn.ModuleList(nn.Linear(width, width) for _ in range(config.layers))
+        self.layer_dropout = nn.Dropout(config.layer_dropout)
         self.norm = nn.LayerNorm(width)
         self.head = HEADS[config.head](width, self.embedding, config.dropout)
         self.feedback = nn.Linear(width, width) if config.feedback else None
@@ -180,6 +185,14 @@ class CnnDecoder(Decoder):
             weight.new_zeros(captions, self.config.kernel - 1, self.config.width) for _ in range(self.config.layers)
         ]
 
+    def _kept(self, x: torch.Tensor) -> torch.Tensor:
+        """Stochastic depth (Huang et al. 2016): the weight (M, 1, 1) of what a layer adds to the captions x (M, T, D).
+
+        In training it is 0 for the captions that skip the layer and larger than 1 for the others, 1 on average; in
+        evaluation 1. A skipped layer still hands its attention to the next.
+        """
+        return self.layer_dropout(x.new_ones(len(x), 1, 1))
+
     def _embed(self, words: torch.Tensor, regions: Regions) -> torch.Tensor:
         """Input words (M, T) to states (M, T, D), with the feedback of their own region-word scores.
 
@@ -199,11 +212,12 @@ class CnnDecoder(Decoder):
             gate, depth = self.hierarchy.gate(layer, x, depth)
             y, past = convolution(x, state[layer], gate)
             after.append(past)
-            x = x + self.dropout(y)
+            kept = self._kept(x)
+            x = x + kept * self.dropout(y)
             weights, depth = self.hierarchy.look(layer, x, regions.layers, depth)
             if weights is not None:
                 maps.append(weights)
-                x = x + self.dropout(self.contexts[layer](depth.context))
+                x = x + kept * self.dropout(self.contexts[layer](depth.context))
         logits, language, alpha = self.head(self.norm(x), (regions.keys, regions.values), depth.scores)
         return Decoded(logits, language, alpha, maps), after
 
@@ -211,5 +225,5 @@ class CnnDecoder(Decoder):
         """Words (M, T), start first, to logits (M, T, V) with the image side absent: bias and language alone."""
         x = self.dropout(self._words(words))
         for convolution, past in zip(self.convolutions, self.start(len(words))):
-            x = x + self.dropout(convolution(x, past, None)[0])
+            x = x + self._kept(x) * self.dropout(convolution(x, past, None)[0])
         return self.head.of_language(self.norm(x))

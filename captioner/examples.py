@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from captioner import distributed
+from captioner.augmentation import views
 from captioner.data import CaptionedPhotograph
 from captioner.enhancement import PhraseBoxes, PhraseWords
 from captioner.features import batch_of
@@ -43,11 +44,12 @@ class Examples:
         self,
         records: list[CaptionedPhotograph],
         vocabulary: Vocabulary,
-        features: list[np.ndarray],  # cached ones of the photographs, then, if wanted, of their mirror images
+        features: list[np.ndarray],  # cached ones of the photographs in each of the config's views
         config: TrainingConfig,
-        phrases: PhraseWords | None = None,
+        phrases: PhraseWords | None = None,  # of the photographs whole, then of them in the first crop, and so on
     ):
         self.features, self.config, self.phrases = features, config, phrases
+        self.views = views(config)
         self.captions = [[vocabulary.encode(words) for words in record.tokens] for record in records]
         self.mirrored = np.arange(len(vocabulary))
         if "left" in vocabulary and "right" in vocabulary:
@@ -69,19 +71,22 @@ class Examples:
         """The batches of one epoch, from batch ``skip`` on."""
         random = np.random.default_rng([self.config.seed, number])
         order = self._order(random)
-        views = random.integers(len(self.features), size=len(order))
+        shown = random.integers(len(self.features), size=len(order))  # the view of each photograph
+        mirrored = np.array([self.views[view].mirrored for view in shown])
+        crops = np.array([self.views[view].number for view in shown])
         chosen = [self._choose(len(captions), random) for captions in self.captions]
         for start in range(skip * self.config.batch, len(order), self.config.batch):
             rows = order[start : start + self.config.batch]
-            captions = [(row, index, views[row] > 0) for row in rows for index in chosen[row]]
+            captions = [(row, index, mirrored[row]) for row in rows for index in chosen[row]]
             words = padded([self._caption(*caption) for caption in captions], self.config.longest)
             own = distributed.part(len(rows))
             rows = rows[own]
             own = slice(own.start * self.config.captions, own.stop * self.config.captions)
             captions, words = captions[own], words[own]
-            features = np.stack([self.features[views[row]][row] for row in rows])
-            phrases = self.phrases and self.phrases.batch(captions, self.config.longest)
-            yield Batch(batch_of(features, torch.device("cpu")), words, phrases, rows, views[rows] > 0)
+            features = np.stack([self.features[shown[row]][row] for row in rows])
+            boxed = [(crops[row] * len(order) + row, index, flipped) for row, index, flipped in captions]
+            phrases = self.phrases and self.phrases.batch(boxed, self.config.longest)
+            yield Batch(batch_of(features, torch.device("cpu")), words, phrases, rows, mirrored[rows])
 
     def _order(self, random: np.random.Generator) -> np.ndarray:
         """A random order in which the photographs of a batch have captions of like length: less padding, same epoch."""

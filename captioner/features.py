@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import save
 from tqdm import tqdm
 
+from captioner.augmentation import View
 from captioner.encoder import Encoder
 from captioner.photographs import Preprocessing, open_photograph
 
+WHOLE = View()
 # Features are written in chunks, and the count of finished rows after each: a killed run continues from there.
 _CHUNK = 32
 
@@ -27,21 +29,22 @@ def cached_features(
     preprocessing: Preprocessing,
     folder: Path,
     *,
-    flipped: bool = False,
+    view: View = WHOLE,
     label: str = "features",
 ) -> np.ndarray:
-    """``Encoder.lower`` of the photographs, or of their mirror images: (N, H, W, C) in float16, a read-only memory map.
+    """``Encoder.lower`` of a view of the photographs: (N, H, W, C) in float16, a read-only memory map.
 
     The file name is a digest of everything the features depend on, so a stale cache is never read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{label}-{_digest(paths, encoder, preprocessing, flipped)}.npy"
+    label += view.label
+    file = folder / f"{label}-{_digest(paths, encoder, preprocessing, view)}.npy"
     if not file.exists():
-        _write(file, paths, encoder, preprocessing, flipped, label)
+        _write(file, paths, encoder, preprocessing, view, label)
     return np.load(file, mmap_mode="r")
 
 
-def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
+def _write(file, paths, encoder, preprocessing, view, label) -> None:
     device, side = next(encoder.parameters()).device, preprocessing.image_size
 
     @torch.inference_mode()
@@ -56,8 +59,8 @@ def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
     with tqdm(total=len(paths), initial=done, desc=f"encoding {label}", unit="photo") as bar:
         for start in range(done, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
-            images = torch.stack([preprocessing(open_photograph(path)) for path in chunk])
-            if flipped:
+            images = torch.stack([preprocessing(view.show(open_photograph(path), path.name)) for path in chunk])
+            if view.mirrored:
                 images = images.flip(-1)
             rows[start : start + len(chunk)] = encode(images)
             rows.flush()
@@ -67,12 +70,18 @@ def _write(file, paths, encoder, preprocessing, flipped, label) -> None:
     progress.unlink(missing_ok=True)
 
 
-def _digest(paths, encoder, preprocessing, flipped) -> str:
-    frozen = {n: tensor for n, tensor in encoder.body.state_dict().items() if not n.startswith("layer4.")}
-    weights = save({name: tensor.contiguous() for name, tensor in frozen.items()})
-    files = [(path.name, path.stat().st_size) for path in paths]
-    described = json.dumps([encoder.config.name, encoder.config.stride_in, asdict(preprocessing), flipped, files])
+def _digest(paths, encoder, preprocessing, view) -> str:
+    weights = save({name: tensor.contiguous() for name, tensor in frozen_stages(encoder).items()})
+    files = [(path.name, path.stat().st_size, *(view.drawn(path.name) or ())) for path in paths]
+    settings = (encoder.config.name, encoder.config.stride_in, asdict(preprocessing), view.mirrored)
+    described = json.dumps([*settings, files])
     return hashlib.sha256(weights + described.encode()).hexdigest()[:16]
+
+
+def frozen_stages(encoder: Encoder) -> dict[str, torch.Tensor]:
+    """The tensors that the features depend on, on the CPU, by name: those of all stages but the last."""
+    tensors = encoder.body.state_dict()
+    return {name: tensor.cpu() for name, tensor in tensors.items() if not name.startswith("layer4.")}
 
 
 def batch_of(rows: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,14 +23,16 @@ from captioner.training_config import TrainingConfig
 class Progress:
     """The state of a run: the model in training, its average, the optimiser and counters, in one atomic file.
 
-    What learns are the decoder and the encoder's last stage; the lower stages stay as they are.
+    What learns are the decoder and the encoder's last stage; the lower stages stay as they are. ``teachers``: the
+    names of the models it is distilled from. The counter ``seconds`` is the time an uninterrupted run would have taken.
     """
 
     FILE = "state.safetensors"
     MAY_CHANGE = ("checkpoint_seconds",)
 
-    def __init__(self, averaged: CaptionModel, config: TrainingConfig):
+    def __init__(self, averaged: CaptionModel, config: TrainingConfig, teachers: Sequence[str] = ()):
         self.averaged, self.config = averaged.eval(), config
+        self.settings = asdict(config) | asdict(averaged.config.decoder) | {"teachers": list(teachers)}
         self.model = copy.deepcopy(averaged)
         groups = [
             {"params": list(parameters), "weight_decay": decay, "tuned": tuned}
@@ -39,7 +43,8 @@ class Progress:
             )
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-        self.counters = {"step": 0, "shown": 0.0, "photographs": 0, "best": -1.0}
+        self.counters = {"step": 0, "shown": 0.0, "photographs": 0, "best": -1.0, "seconds": 0.0}
+        self._counted = time.monotonic()
 
     def update(self, loss: torch.Tensor, rate: float, *, age: int) -> None:
         """One step of the optimiser, and of the average behind it, which is ``age`` steps old."""
@@ -56,13 +61,20 @@ class Progress:
         with torch.no_grad():
             torch._foreach_lerp_(list(_learnt(self.averaged).values()), list(learnt.values()), 1 - decay)
 
+    def count_time(self) -> None:
+        """Bring the counter of seconds up to now."""
+        now = time.monotonic()
+        self.counters["seconds"] += now - self._counted
+        self._counted = now
+
     def save(self, folder: Path) -> None:
+        self.count_time()
         tensors = {f"model.{name}": tensor for name, tensor in _learnt(self.model).items()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in _learnt(self.averaged).items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"counters": json.dumps(self.counters), "config": json.dumps(asdict(self.config))}
+        metadata = {"counters": json.dumps(self.counters), "config": json.dumps(self.settings)}
         replace_file(folder / self.FILE, lambda path: save_file(tensors, path, metadata=metadata))
 
     @torch.no_grad()
@@ -74,7 +86,7 @@ class Progress:
             for name in file.keys():  # noqa: SIM118, the file is no mapping
                 part, rest = name.split(".", 1)
                 parts[part][rest] = file.get_tensor(name)
-        before, now = json.loads(metadata["config"]), asdict(self.config)
+        before, now = json.loads(metadata["config"]), self.settings
         changed = [name for name in now if before.get(name) != now[name] and name not in self.MAY_CHANGE]
         if changed:
             raise ValueError(f"The run to continue has other settings: {', '.join(changed)}. Give the same ones.")

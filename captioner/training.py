@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,14 @@ import torch
 from tqdm import tqdm
 
 from captioner import distributed
+from captioner.augmentation import View, views
 from captioner.data import CaptionedPhotograph, of_split, read_karpathy
 from captioner.decoder import Regions
+from captioner.distillation import Teachers, distillation_loss
 from captioner.enhancement import PhraseWords, box_loss, matching_loss
 from captioner.entities import read_entities
 from captioner.examples import Batch, Examples
-from captioner.features import batch_of, cached_features
+from captioner.features import WHOLE, batch_of, cached_features
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.language import pretrain, read_sentences
@@ -34,19 +36,29 @@ from captioner.vocabulary import PAD, Vocabulary, sentence
 
 
 def imitation_loss(
-    model: CaptionModel, batch: Batch, config: TrainingConfig, *, tunes: bool = False
+    model: CaptionModel,
+    batch: Batch,
+    config: TrainingConfig,
+    *,
+    tunes: bool = False,
+    teachers: Teachers | None = None,
 ) -> tuple[torch.Tensor, float]:
-    """The loss of the first phase: cross-entropy on people's captions and the enhancement; the cross-entropy alone.
+    """The loss of the first phase, and of it the cross-entropy on people's captions alone.
 
-    ``tunes``: whether gradients reach the encoder's last stage. Both are this process's part of the batch's.
+    That cross-entropy, in part replaced by the one on what ``teachers`` would say, and the enhancement. ``tunes``:
+    whether gradients reach the encoder's last stage. Both are this process's part of the batch's.
     """
     decoder = model.decoder
     words = batch.words.to(decoder.position.device)
     with torch.autocast(words.device.type, torch.bfloat16, enabled=words.device.type == "cuda"):
         regions = _look(model, batch, tunes=tunes)
         reading = read(decoder, words, regions)
+        taught = teachers.probabilities(batch.features.to(words.device), words) if teachers else None
     entropy = caption_loss(reading.logits.float(), words, config.label_smoothing)
     entropy = loss = distributed.part_of_mean(entropy, _spoken(batch.words))
+    if taught is not None:
+        distilled = distributed.part_of_mean(distillation_loss(reading.logits.float(), taught, words), _spoken(words))
+        loss = torch.lerp(entropy, distilled, config.distillation)
     if config.boxes:
         boxes = box_loss(reading, batch.phrases.to(words.device))
         loss = loss + config.boxes * distributed.part_of_mean(boxes, len(batch.phrases.captions))
@@ -109,6 +121,7 @@ def train(
     about: dict,
     device: torch.device,
     text: Path | None = None,
+    teachers: Sequence[Path] = (),
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -116,7 +129,8 @@ def train(
 
     Within ``distributed.processes`` all processes call this, and the first of them writes and says.
 
-    ``text``: a file of sentences, one a line, that the decoder learns first; None for none.
+    ``text``: a file of sentences, one a line, that the decoder learns first; None for none. ``teachers``: model
+    folders, of whose words the config's ``distillation`` is learnt.
     ``output`` becomes a model folder (``config.json``, ``model.safetensors``) with ``log.jsonl``
     (a line an epoch) and ``state.safetensors`` (to continue from) beside it.
 
@@ -135,6 +149,8 @@ def train(
             f"Logits that are no sum over regions cannot learn from {asked}: "
             "give boxes and matching the weight 0, and no text."
         )
+    if bool(teachers) != bool(config.distillation):
+        raise ValueError("Distillation needs both: give --teachers and a --distillation above 0, or neither.")
     output.mkdir(parents=True, exist_ok=True)
     records = read_karpathy(data)
     training, validation = of_split(records, "train"), of_split(records, "val")
@@ -144,23 +160,22 @@ def train(
     model.encoder.load_imagenet_weights(encoder_weights)
     model.to(device)
 
-    def features(part: list[CaptionedPhotograph], label: str, flipped: bool = False) -> np.ndarray:
+    def features(part: list[CaptionedPhotograph], label: str, view: View = WHOLE) -> np.ndarray:
         paths = [record.path for record in part]
         with distributed.first_before_others():
-            return cached_features(
-                paths, model.encoder, model_config.preprocessing, cache, flipped=flipped, label=label
-            )
+            return cached_features(paths, model.encoder, model_config.preprocessing, cache, view=view, label=label)
 
-    views = [features(training, "train")]
-    if config.flip:
-        views.append(features(training, "train-flipped", flipped=True))
-    examples = Examples(training, vocabulary, views, config, _phrases(data, training, model_config, config))
+    ensemble = Teachers(teachers, model, vocabulary)
+    shown = [features(training, "train", view) for view in views(config)]
+    examples = Examples(training, vocabulary, shown, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
     first = distributed.rank() == 0
+    started = time.monotonic()
     if text and first and not resume:
         _learn_sentences(text, model, vocabulary, config, say)
     distributed.copy_first(model.parameters())
-    progress = Progress(model, config)
+    progress = Progress(model, config, ensemble.names)
+    progress.counters["seconds"] = time.monotonic() - started
     if resume:
         progress.load(output)
     elif text and first:
@@ -171,7 +186,10 @@ def train(
             f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
             + (f", {distributed.world()} processes" if distributed.world() > 1 else "")
         )
-    _Loop(model, progress, examples, [r.tokens for r in training], judge, vocabulary, about, output, say).run()
+    if ensemble:
+        about = about | {"teachers": ensemble.names}
+    references = [record.tokens for record in training]
+    _Loop(model, progress, examples, references, judge, vocabulary, ensemble, about, output, say).run()
 
 
 def _learn_sentences(
@@ -193,21 +211,27 @@ def _learn_sentences(
 def _phrases(
     data: Path, records: list[CaptionedPhotograph], model_config: ModelConfig, config: TrainingConfig
 ) -> PhraseWords | None:
-    """The phrase boxes of the training captions where they have a weight."""
+    """The phrase boxes of the training captions where they have a weight: of all photographs whole, then of each crop.
+
+    Those of mirror images are mirrored when they are asked for.
+    """
     if not config.boxes:
         return None
     entities = read_entities(data)
-    known = [entities.get(record.path.name, ()) for record in records]
-    return PhraseWords([record.tokens for record in records], known, model_config.grid)
+    crops = [view for view in views(config) if not view.mirrored]
+    names = [record.path.name for record in records]
+    known = [view.ground(entities.get(name, ()), name) for view in crops for name in names]
+    return PhraseWords([record.tokens for record in records] * len(crops), known, model_config.grid)
 
 
 class _Loop:
     """Epochs of steps; after each epoch the averaged weights are judged, and saved when they are the best yet."""
 
-    def __init__(self, model, progress, examples, references, judge, vocabulary, about, output, say):
+    def __init__(self, model, progress, examples, references, judge, vocabulary, teachers, about, output, say):
         self.model, self.progress, self.examples, self.judge = model, progress, examples, judge
         self.references = references  # the words of people's captions, photograph by photograph
-        self.vocabulary, self.about, self.output, self.say = vocabulary, about, output, say
+        self.vocabulary, self.teachers = vocabulary, teachers
+        self.about, self.output, self.say = about, output, say
         self.config: TrainingConfig = progress.config
         self.device = next(model.parameters()).device
         self.first = distributed.rank() == 0
@@ -256,7 +280,7 @@ class _Loop:
 
     def _imitate(self, batch: Batch, *, tunes: bool) -> tuple[torch.Tensor, float]:
         """The loss of the first phase; what is shown is the cross-entropy."""
-        return imitation_loss(self.progress.model, batch, self.config, tunes=tunes)
+        return imitation_loss(self.progress.model, batch, self.config, tunes=tunes, teachers=self.teachers)
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
@@ -280,15 +304,17 @@ class _Loop:
     def _judge(self, epoch: int) -> None:
         counters = self.progress.counters
         cider = self.judge.greedy_cider(self.model)
+        self.progress.count_time()
         line = {
             "epoch": epoch + 1,
             "step": counters["step"],
             "loss" if epoch < self.config.epochs else "reward": round(counters["shown"] / counters["photographs"], 4),
             "val_cider_greedy": round(cider, 2),
             "time": round(time.time(), 1),
+            "seconds": round(counters["seconds"], 1),
         }
         self._log(line)
-        self.say(", ".join(f"{name} {value}" for name, value in line.items() if name != "time"))
+        self.say(", ".join(f"{name} {value}" for name, value in line.items() if name not in ("time", "seconds")))
         counters |= {"shown": 0.0, "photographs": 0}
         if cider > counters["best"]:
             counters["best"] = cider

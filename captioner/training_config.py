@@ -27,6 +27,9 @@ class TrainingConfig:
     averaging: float = field(default=0.998, metadata={"help": "decay a step of the averaged weights, which are saved"})
     clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     flip: bool = field(default=True, metadata={"help": "mirror half the photographs, 'left' and 'right' with them"})
+    crops: int = field(
+        default=0, metadata={"help": "cropped views of each photograph, its colours lightly changed, beside the whole"}
+    )
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
     reinforced_epochs: int = field(default=1, metadata={"help": "further passes of self-critical training on CIDEr-D"})
     reinforced_rate: float = field(default=5e-5, metadata={"help": "learning rate at their start"})
@@ -37,6 +40,9 @@ class TrainingConfig:
     matching: float = field(
         default=0.1, metadata={"help": "weight of finding the photograph of a caption by region-word scores"}
     )
+    distillation: float = field(
+        default=0.0, metadata={"help": "share of the loss that --teachers set, 0 to 1; the rest are people's captions"}
+    )
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
@@ -44,6 +50,8 @@ class TrainingConfig:
     def __post_init__(self):
         if self.reinforced_epochs and self.captions < 2:
             raise ValueError("Self-critical training compares captions of a photograph: it needs at least 2 of them.")
+        if not 0 <= self.distillation <= 1:
+            raise ValueError(f"The share of the loss that teachers set lies in 0..1, not {self.distillation}.")
 
 
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:

@@ -1,14 +1,20 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from captioner import ablation
 from captioner.ablation import Row, summarise
-from captioner.decoder import DecoderConfig
-from captioner.encoder import EncoderConfig
-from captioner.training_config import TrainingConfig
+from captioner.recipes import Recipe
 from tests.tiny_data import make_data, make_encoder_weights
 
+BASE = Recipe(
+    "tiny",
+    "",
+    training={"epochs": 1, "reinforced_epochs": 0, "batch": 5, "captions": 2, "least_count": 1, "learning_rate": 5e-3},
+    decoder={"width": 16, "layers": 2},
+    encoder={"name": "resnet18"},
+)
 ROWS = (
     Row("whole model", image_size=64, seeds=(0, 1)),
     Row("plain head", {"head": "plain", "feedback": False}, {"boxes": 0.0, "matching": 0.0}, image_size=64),
@@ -28,10 +34,7 @@ def arguments(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(ablation, "ROWS", ROWS)
-    monkeypatch.setattr(ablation, "ENCODER", EncoderConfig("resnet18"))
-    monkeypatch.setattr(ablation, "DECODER", DecoderConfig(width=16, layers=2))
-    training = TrainingConfig(epochs=1, reinforced_epochs=0, batch=5, captions=2, least_count=1, learning_rate=5e-3)
-    monkeypatch.setattr(ablation, "TRAINING", training)
+    monkeypatch.setattr(ablation, "BASE", BASE)
 
 
 def test_one_command_makes_the_table_and_its_figure(arguments, monkeypatch):
@@ -53,6 +56,18 @@ def test_one_command_makes_the_table_and_its_figure(arguments, monkeypatch):
     assert ablation.main([*arguments, "--rows", "plain head"]) == 0
     (only,) = json.loads(table.read_text())["rows"]
     assert only | {"step time": 0} == plain | {"step time": 0}
+
+
+def test_a_finished_run_of_other_settings_is_not_taken_for_the_row(arguments, monkeypatch, capsys):
+    arguments = [*arguments, "--rows", "plain head"]
+    assert ablation.main(arguments) == 0
+    changed = {"training": BASE.training | {"learning_rate": 1e-3}, "decoder": BASE.decoder | {"dropout": 0.1}}
+    monkeypatch.setattr(ablation, "BASE", replace(BASE, **changed))
+    assert ablation.main(arguments) == 2
+    assert "plain-head-0 holds a run that differs in learning_rate, the model's form. Remove" in capsys.readouterr().err
+    frequent = BASE.training | {"checkpoint_seconds": 60.0}
+    monkeypatch.setattr(ablation, "BASE", replace(BASE, training=frequent))
+    assert ablation.main(arguments) == 0
 
 
 def test_unusable_data_is_a_message_and_a_status(arguments, tmp_path, capsys):

@@ -17,7 +17,7 @@ from tests.decoders import (
 def decoder(request):
     torch.manual_seed(0)
     attention, head, feedback = request.param
-    config = DecoderConfig(width=16, layers=4, attention=attention, head=head, feedback=feedback)
+    config = DecoderConfig(width=16, layers=4, attention=attention, head=head, feedback=feedback, layer_dropout=0.5)
     return CnnDecoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY).eval()
 
 
@@ -74,6 +74,45 @@ def test_the_photograph_matters(decoder):
     decoded, _ = decoder(words, decoder.look(features))
     other, _ = decoder(words, decoder.look(features.flip(0)))
     assert not torch.allclose(decoded.logits, other.logits, atol=1e-3)
+
+
+@pytest.fixture(params=["all at once", "text alone"])
+def stochastic(request):
+    """A decoder that skips half of its one layer in training, and a pass that gives what its head is shown."""
+    torch.manual_seed(0)
+    config = DecoderConfig(width=16, layers=1, feedback=False, dropout=0.0, feature_dropout=0.0, layer_dropout=0.5)
+    decoder = CnnDecoder(config, channels=CHANNELS, grid=GRID, vocabulary=VOCABULARY)
+    for parameter in decoder.hierarchy.looks[0].query.parameters():
+        torch.nn.init.zeros_(parameter)  # what a layer sees is to be the same however much its convolution adds
+    features, words = a_pass(1, 4000, 2)
+    words[:] = words[0]
+    shown = []
+    decoder.norm = torch.nn.Identity()
+    decoder.norm.register_forward_hook(lambda *call: shown.append(call[2]))
+
+    @torch.no_grad()
+    def states(*, training):
+        decoder.train(training)
+        decoder(words, decoder.look(features)) if request.param == "all at once" else decoder.of_text(words)
+        return shown.pop()
+
+    return decoder, words, states
+
+
+def test_in_training_a_caption_skips_a_layer_or_gets_twice_of_it(stochastic):
+    decoder, words, states = stochastic
+    embedded = decoder._words(words).detach()
+    whole = states(training=False) - embedded
+    added = states(training=True) - embedded
+    skipped = (added == 0).all(-1).all(-1)
+    assert not (added[~skipped] == 0).all(-1).any()  # a caption skips a layer with all its words or with none
+    torch.testing.assert_close(added[~skipped], 2 * whole[~skipped], rtol=1e-4, atol=1e-4)
+    assert 0.45 < skipped.float().mean() < 0.55  # so that on average it gets the whole
+
+
+def test_in_evaluation_no_layer_is_skipped(stochastic):
+    _, _, states = stochastic
+    torch.testing.assert_close(states(training=False), states(training=False)[:1].expand(4000, -1, -1))
 
 
 def test_an_unknown_form_of_attention_is_refused_with_the_choices():

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from captioner import features
+from captioner.augmentation import View
 from captioner.encoder import Encoder, EncoderConfig
 from captioner.features import batch_of, cached_features
 from captioner.photographs import Preprocessing, open_photograph
@@ -107,24 +108,41 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     assert len(files(paths[:4], encoder, PREPROCESSING)) == 2
     assert len(files(paths[::-1], encoder, PREPROCESSING)) == 3
     assert len(files(paths, encoder, dataclasses.replace(PREPROCESSING, mean=(0.5, 0.5, 0.5)))) == 4
-    assert len(files(paths, encoder, PREPROCESSING, flipped=True)) == 5
+    assert len(files(paths, encoder, PREPROCESSING, view=View(mirrored=True))) == 5
+    crops = [View(1), View(2), View(1, mirrored=True), View(1, seed=1)]
+    for count, view in enumerate(crops, start=6):
+        assert len(files(paths, encoder, PREPROCESSING, view=view)) == count
     Image.new("RGB", (200, 200), "red").save(paths[0])
-    assert len(files(paths, encoder, PREPROCESSING)) == 6
+    assert len(files(paths, encoder, PREPROCESSING)) == 10
     with torch.no_grad():
         encoder.body.layer3[1].bn2.running_mean += 0.1
-    assert len(files(paths, encoder, PREPROCESSING)) == 7
+    assert len(files(paths, encoder, PREPROCESSING)) == 11
     with torch.no_grad():
         encoder.body.layer4[1].bn2.running_mean += 0.1  # the last stage is not in the cache
-    assert len(files(paths, encoder, PREPROCESSING)) == 7
+    assert len(files(paths, encoder, PREPROCESSING)) == 11
 
 
 def test_flipped_features_are_those_of_the_mirror_images(encoder: Encoder, paths: list[Path], tmp_path: Path):
     mirrored = [tmp_path / f"mirrored{path.name}" for path in paths]
     for path, mirror in zip(paths, mirrored):
         ImageOps.mirror(open_photograph(path)).save(mirror)
-    flipped = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache", flipped=True)
+    flipped = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache", view=View(mirrored=True))
     assert np.allclose(flipped, directly(encoder, mirrored), rtol=1e-2, atol=0.02)
     assert not np.allclose(flipped, directly(encoder, paths), rtol=1e-2, atol=0.02)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_features_of_a_crop_are_those_of_what_it_shows(
+    encoder: Encoder, paths: list[Path], tmp_path: Path, mirrored: bool
+):
+    shown = []
+    for path in paths:
+        crop = View(1).show(open_photograph(path), path.name)
+        shown.append(tmp_path / f"shown-{path.name}")
+        (ImageOps.mirror(crop) if mirrored else crop).save(shown[-1])
+    cropped = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache", view=View(1, mirrored))
+    assert np.allclose(cropped, directly(encoder, shown), rtol=1e-2, atol=0.02)
+    assert not np.allclose(cropped, directly(encoder, paths), rtol=1e-2, atol=0.02)
 
 
 def test_parameters_and_device_of_the_encoder_are_left_alone(encoder: Encoder, paths: list[Path], tmp_path: Path):

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 import train
-from captioner import ablation
+from captioner import ablation, levers
 from captioner.decoder import DecoderConfig
 from captioner.encoder import Encoder, EncoderConfig
 from captioner.photographs import Preprocessing
@@ -45,11 +45,12 @@ def test_the_defaults_made_the_bundled_model():
     assert bundled == Recipe("bundled", bundled.description)
 
 
-def test_the_small_recipe_is_that_of_the_ablation():
-    small = read_recipe("small")
-    assert TrainingConfig(**small.training) == ablation.TRAINING
-    assert DecoderConfig(**small.decoder) == ablation.DECODER
-    assert EncoderConfig(**small.encoder) == ablation.ENCODER
+@pytest.mark.parametrize(("name", "table"), [("small", ablation), ("levers", levers)])
+def test_a_table_that_changes_a_recipe_starts_from_it(name, table):
+    model, training = ablation.configs(table.ROWS[0], 0, table.BASE)
+    recipe = read_recipe(name)
+    assert training == TrainingConfig(**recipe.training)
+    assert (model.decoder, model.encoder) == (DecoderConfig(**recipe.decoder), EncoderConfig(**recipe.encoder))
 
 
 def test_flags_win_over_the_recipe_and_the_recipe_over_defaults(started):

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 
 import captioner
 import train as train_py
-from captioner import training
+from captioner import features, progress, training
 from captioner.data import DataError, of_split, read_karpathy
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.examples import Examples
+from captioner.features import cached_features
 from captioner.model import ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.progress import Progress
@@ -100,7 +102,7 @@ def uninterrupted(run, sentences, tmp_path_factory):
 def entries(folder):
     """The lines of a log, times aside."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in ("time", "seconds")} for line in lines]
 
 
 def assert_same_run(one, two):
@@ -130,6 +132,98 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(
     run(tmp_path, INTERRUPTED, text=sentences, resume=True)
     assert_same_run(uninterrupted, tmp_path)
     assert ["reward" in line for line in entries(tmp_path)] == [False, True, True]
+
+
+@pytest.fixture(scope="module")
+def teachers(run, tmp_path_factory):
+    """Two finished runs of different seeds."""
+    folder = tmp_path_factory.mktemp("teachers")
+    return [run(folder / f"{seed}", replace(CONFIG, epochs=1, tuned_epochs=seed, seed=seed)) for seed in range(2)]
+
+
+def test_a_run_with_crops_and_teachers_continues_as_if_nothing_had_happened(run, teachers, tmp_path, monkeypatch):
+    config = replace(CONFIG, epochs=2, tuned_epochs=1, crops=1, distillation=0.5)
+    whole = run(tmp_path / "whole", config, teachers=teachers)
+    save = Progress.save
+
+    def killed_after_saving(self, folder):
+        save(self, folder)
+        if self.counters["step"] == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "save", killed_after_saving)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", replace(config, **OFTEN), teachers=teachers)
+    monkeypatch.setattr(Progress, "save", save)
+    with pytest.raises(ValueError, match="other settings: teachers"):
+        run(tmp_path / "killed", config, teachers=teachers[:1], resume=True)
+    run(tmp_path / "killed", config, teachers=teachers, resume=True)
+    assert_same_run(whole, tmp_path / "killed")
+    about = captioner.load(whole, device="cpu").about
+    assert [name.split()[0] for name in about["teachers"]] == ["0", "1"]
+    assert (about["training"]["crops"], about["training"]["distillation"]) == (1, 0.5)
+    untaught = run(tmp_path / "untaught", replace(config, distillation=0.0))
+    assert "teachers" not in captioner.load(untaught, device="cpu").about
+    assert entries(untaught)[-1]["loss"] != entries(whole)[-1]["loss"]
+
+
+def test_teachers_and_their_share_of_the_loss_go_together(run, teachers, tmp_path):
+    for config, given in ((CONFIG, teachers), (replace(CONFIG, distillation=0.5), ())):
+        with pytest.raises(ValueError, match="give --teachers and a --distillation above 0, or neither"):
+            run(tmp_path, config, teachers=given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_validation_photographs_are_shown_whole_and_training_ones_in_all_views(run, tmp_path, monkeypatch):
+    shown = []
+
+    def noted(paths, *arguments, view=features.WHOLE, label="", **options):
+        shown.append((label, view.number, view.mirrored))
+        return cached_features(paths, *arguments, view=view, label=label, **options)
+
+    monkeypatch.setattr(training, "cached_features", noted)
+    run(tmp_path, replace(CONFIG, epochs=1, crops=2))
+    assert sorted(shown) == [*(("train", number, flip) for number in range(3) for flip in (0, 1)), ("val", 0, False)]
+
+
+def test_the_seconds_of_a_run_hold_its_sentences_and_no_pause(run, sentences, tmp_path, monkeypatch):
+    """By a clock that moves with every step, with learning sentences and while nothing runs."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
+    update, save, pretrain = Progress.update, Progress.save, training.pretrain
+
+    def updated(self, *arguments, **options):
+        clock.now += 1
+        update(self, *arguments, **options)
+
+    def taught(*arguments, **options):
+        clock.now += 100
+        return pretrain(*arguments, **options)
+
+    def killed_after_saving(self, folder):
+        save(self, folder)
+        if self.counters["step"] == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "pretrain", taught)
+    monkeypatch.setattr(Progress, "update", updated)
+    monkeypatch.setattr(Progress, "save", killed_after_saving)
+    often = replace(CONFIG, epochs=2, checkpoint_seconds=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, often, text=sentences)
+    clock.now += 10_000
+    monkeypatch.setattr(Progress, "save", save)
+    run(tmp_path, often, text=sentences, resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [103, 106]
+
+
+def test_a_run_is_not_continued_with_another_decoder(run, data, tmp_path, monkeypatch):
+    run(tmp_path, replace(CONFIG, epochs=1))
+    other = replace(MODEL, decoder=replace(MODEL.decoder, layer_dropout=0.2))
+    monkeypatch.setattr("tests.test_training.MODEL", other)
+    with pytest.raises(ValueError, match="other settings: layer_dropout"):
+        run(tmp_path, replace(CONFIG, epochs=1), resume=True)
 
 
 def test_a_run_killed_between_log_and_checkpoint_logs_its_epoch_once(

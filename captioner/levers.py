@@ -1,0 +1,129 @@
+"""Levers: what each single change to one recipe gives, all trained and measured alike.
+
+``python -m captioner.levers --data FOLDER --encoder-weights FILE --text FILE --json assets/results/levers.json``.
+The table is written after every row, and a row that stands in it with the same settings is not made again, so that it
+can be stopped at any time and needs the folders of finished runs no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from captioner.ablation import Row, Setting, add_flags, averaged, configs, measure, run
+from captioner.data import DataError
+from captioner.generation import GenerationConfig
+from captioner.hub import replace_file
+from captioner.json_files import write_json
+from captioner.provenance import provenance
+from captioner.recipes import read_recipe
+
+BASE = read_recipe("levers")
+ROWS = (
+    Row("base", seeds=(0, 1, 2)),
+    Row("no mirror images", training={"flip": False}),
+    Row("more dropout", {"dropout": 0.5, "feature_dropout": 0.4}),
+    Row("less dropout", {"dropout": 0.15}),
+    Row("stochastic depth", {"layer_dropout": 0.2}),
+    Row("no weight averaging", training={"averaging": 0.0}),
+    Row("no label smoothing", training={"label_smoothing": 0.0}),
+    Row("text first", training={"language_epochs": 1}),
+    Row("two cropped views", training={"crops": 2}),
+    Row("14 x 14 regions", encoder={"levels": 2}),
+    Row("encoder tuned", training={"tuned_epochs": 3}),
+    Row("one self-critical epoch more", training={"reinforced_epochs": 1}),
+    Row("two self-critical epochs more", training={"reinforced_epochs": 2}),
+    Row("14 x 14 regions of 448 pixels", image_size=448),
+    Row("distilled from two bases", training={"distillation": 0.5}),
+)
+# The bases that teach, of seeds that no other row has.
+TEACHERS = (1, 2)
+
+# Where in a run's measurements the columns of the table are.
+COLUMNS = {
+    "CIDEr": ("captions", "CIDEr"),
+    "BLEU-4": ("captions", "BLEU-4"),
+    "pointing": ("grounding", "pointing", "region_word"),
+    "correctness": ("grounding", "correctness", "region_word"),
+    "different words": ("captions", "vocabulary"),
+    "CHAIR-s": ("hallucination", "CHAIR-s"),
+}
+
+
+def settings(row: Row, setting: Setting) -> dict[str, Any]:
+    """All that decides about a row's figures, in plain values."""
+    model, training = configs(row, row.seeds[0], BASE)
+    described = {"model": asdict(model), "training": asdict(training), "seeds": row.seeds}
+    described["teachers"] = TEACHERS if training.distillation else ()
+    described["data"] = setting.data.resolve().name
+    described["text"] = setting.text.name if training.language_epochs else None
+    return json.loads(json.dumps(described))
+
+
+def line_of(row: Row, setting: Setting) -> dict[str, Any]:
+    """Train and measure a row: its line of the table.
+
+    ``minutes``: of training one of its models, validation with it, pauses and the encoding of photographs without; a
+    model's teachers are part of its cost.
+    """
+    teachers = [run(ROWS[0], seed, setting) for seed in TEACHERS] if row.training.get("distillation") else []
+    folders = [run(row, seed, setting, teachers) for seed in row.seeds]
+    line = {"name": row.name, "recipe": BASE.name, "seeds": len(row.seeds)}
+    line |= averaged([measure(folder, setting) for folder in folders], COLUMNS)
+    line["minutes"] = mean(map(_minutes, folders)) + sum(map(_minutes, teachers))
+    return line | {"settings": settings(row, setting)}
+
+
+def _minutes(folder: Path) -> float:
+    """How long a run took, however often it was interrupted."""
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["seconds"] / 60
+
+
+def _in_order(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines in the order of ``ROWS``, then those of other origin."""
+    places = {(row.name, BASE.name): place for place, row in enumerate(ROWS)}
+    return sorted(lines, key=lambda line: places.get((line["name"], line["recipe"]), len(places)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m captioner.levers", description="Make single changes to one recipe; compare the models on val."
+    )
+    add_flags(parser, ROWS, runs=Path("runs/levers"))
+    parser.add_argument("--text", type=Path, required=True, help="sentences for the row that learns them first")
+    parser.add_argument("--json", type=Path, required=True, help="file of the table, which goes on where it is there")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv)
+    files = (arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache, arguments.text)
+    setting = Setting("levers", BASE, *files, metrics=("captions", "grounding", "hallucination"))
+    rows = [replace(row, seeds=row.seeds[: arguments.seeds]) for row in ROWS if row.name in arguments.rows]
+    try:
+        lines = json.loads(arguments.json.read_text())["rows"] if arguments.json.exists() else []
+        for row in rows:
+            if any(line.get("settings") == settings(row, setting) for line in lines):
+                continue
+            line = line_of(row, setting) | {"run": provenance(["-m", "captioner.levers", *argv])}
+            print(json.dumps(line))
+            others = [other for other in lines if (other["name"], other["recipe"]) != (row.name, BASE.name)]
+            lines = _in_order([*others, line])
+            report = {"split": "val", "beam": GenerationConfig.beam_size, "rows": lines}
+            replace_file(arguments.json, lambda path, report=report: write_json(path, report))
+    except (DataError, OSError, ValueError) as error:
+        print(f"captioner.levers: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
