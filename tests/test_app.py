@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import gradio as gr
@@ -20,8 +23,11 @@ from captioner.explanation import ExplainedCaption
 from captioner.predictor import Captioner
 from captioner.session import Session
 from captioner.word_classes import is_content
-from tests.browser import served
+from tests.browser import free_port, served, wait_for
+from tests.hub_server import HubServer
 from tests.tiny import tiny_model
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class CountingCaptioner(Captioner):
@@ -385,3 +391,25 @@ def test_on_zero_gpu_hardware_the_model_asks_for_a_gpu_and_elsewhere_for_nothing
     monkeypatch.setitem(sys.modules, "spaces", spaces)
     Session.begin(on_gpu(model), picture).test(0)
     assert asked == ["explain", "occlusions"]
+
+
+@pytest.mark.parametrize("fault", [None, "stalls"])
+def test_the_app_shows_a_model_of_the_hub_or_says_why_it_is_another(page, picture, model_folder, tmp_path, fault):
+    with HubServer() as hub, ExitStack() as ending:
+        hub.publish("user/model", model_folder)
+        hub.fault = fault
+        port = free_port()
+        command = [sys.executable, str(ROOT / "app.py"), "--model", "user/model", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=tmp_path, env=hub.environment(tmp_path / "home"))
+        ending.callback(process.wait)
+        ending.callback(process.terminate)
+        wait_for(port, process)
+        person = Person(page, f"http://127.0.0.1:{port}")
+        person.upload(picture)
+        person.tested()
+        assert person.words.count() > 0
+        assert page.locator("#notice").count() == (1 if fault else 0)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="JSON", exact=True).click()
+        explained = ExplainedCaption.from_json(Path(saved.value.path()).read_text())
+        assert (explained.model == "user/model") == (fault is None)
