@@ -842,7 +842,7 @@ class Explorer {
     this.#versions[number].findings = findings;
     if (number !== this.#number) return;
     this.#warn();
-    this.detail.show(this.#version, this.#version.chosen);
+    this.#turn(this.#version.chosen);
   }
 
   /** Say what is being computed; null when nothing is. */
