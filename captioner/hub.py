@@ -23,6 +23,7 @@ from captioner.vocabulary import Vocabulary
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+LIBRARY = "captioner"  # what the Hub knows this program by
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from captioner.hub import BUNDLED, WEIGHTS_FILE
+from captioner.hub import BUNDLED, LIBRARY, WEIGHTS_FILE
 from captioner.readme import Measured, maps, orders
 from captioner.rendering import figure
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the predictor publishes itself with this module
     from captioner.predictor import Captioner
 
 EXAMPLES = BUNDLED.parent / "examples"
-LIBRARY, TASK = "captioner", "image-to-text"
+TASK = "image-to-text"
 # The files of results that a card is made of, as ``evaluate.py --json`` writes them.
 SCORES, FAITHFULNESS = "val.json", "val-faithfulness.json"
 _METRICS = {f"BLEU-{n}": "bleu" for n in range(1, 5)}

@@ -7,8 +7,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 
-from captioner.hub import CONFIG_FILE, WEIGHTS_FILE, SavedModel, load_explainable, save_model
-from captioner.model_card import LIBRARY, model_card
+from captioner.hub import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, SavedModel, load_explainable, save_model
 
 
 class OnTheHub(PyTorchModelHubMixin, library_name=LIBRARY):
@@ -47,4 +46,6 @@ class OnTheHub(PyTorchModelHubMixin, library_name=LIBRARY):
 
     def generate_model_card(self, **options: Any) -> ModelCard:
         """The card, see ``captioner.model_card.model_card``."""
+        from captioner.model_card import model_card  # all the tables of the README: for those who push alone
+
         return model_card(self, **options)
