@@ -1,13 +1,16 @@
 """Caption metrics on the percent scale: BLEU-1..4, ROUGE-L and CIDEr-D, equal to those of ``pycocoevalcap``.
 
 Captions are compared as lists of tokens; ``ptb_tokenize`` makes them the way the COCO evaluation does. Nothing here
-needs Java.
+needs Java. ``score_captions`` goes from photograph to photograph and keeps no caption: beside what it was given, its
+memory holds the different n-grams of the references.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +57,8 @@ def ptb_tokenize(caption: str) -> list[str]:
     oversights included: brackets stay in as ``-lrb-`` and so on.
     """
     tokens = _TOKEN.findall(caption.replace("’", "'"))
-    return [_BRACKETS.get(token, token.lower()) for token in tokens]
+    # A word is kept once, however many n-grams hold it.
+    return [sys.intern(_BRACKETS.get(token, token.lower())) for token in tokens]
 
 
 def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -64,12 +68,13 @@ def score_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
     check_captions(candidates, references)
-    words = [ptb_tokenize(candidate) for candidate in candidates]
-    reference_words = [[ptb_tokenize(caption) for caption in captions] for captions in references]
-    scores = {f"BLEU-{order}": score for order, score in zip(_ORDERS, bleu(words, reference_words), strict=True)}
-    scores["ROUGE-L"] = rouge_l(words, reference_words)
-    scores["CIDEr"] = float(CiderD(reference_words).score(words).mean())
-    return scores
+    tfidf, bleu_counts, rouge, cider = _TfIdf(map(_all_tokens, references)), _BleuCounts(), 0.0, 0.0
+    for candidate, captions in zip(map(ptb_tokenize, candidates), map(_all_tokens, references), strict=True):
+        bleu_counts.add(candidate, captions)
+        rouge += _rouge_l(candidate, captions)
+        cider += _cider_d(tfidf.vector(candidate), [tfidf.vector(caption) for caption in captions])
+    scores = {f"BLEU-{order}": score for order, score in zip(_ORDERS, bleu_counts.scores(), strict=True)}
+    return scores | {"ROUGE-L": rouge / len(candidates), "CIDEr": cider / len(candidates)}
 
 
 def describe_captions(captions: Sequence[str], training: Iterable[str] | None = None) -> dict[str, float]:
@@ -77,12 +82,19 @@ def describe_captions(captions: Sequence[str], training: Iterable[str] | None = 
 
     Where there are ``training`` captions, ``novel`` is the percentage of captions that say none of them, word by word.
     """
-    words = [tuple(ptb_tokenize(caption)) for caption in captions]
-    found = {"vocabulary": len(set().union(*words)), "length": sum(map(len, words)) / len(words)}
-    if training is not None:
-        known = {tuple(ptb_tokenize(caption)) for caption in training}
-        found["novel"] = 100 * sum(caption not in known for caption in words) / len(words)
-    return found
+    known = None if training is None else {tuple(ptb_tokenize(caption)) for caption in training}
+    vocabulary: set[str] = set()
+    length = novel = 0
+    for words in map(ptb_tokenize, captions):
+        vocabulary.update(words)
+        length += len(words)
+        novel += known is not None and tuple(words) not in known
+    found = {"vocabulary": len(vocabulary), "length": length / len(captions)}
+    return found if known is None else found | {"novel": 100 * novel / len(captions)}
+
+
+def _all_tokens(captions: Sequence[str]) -> list[list[str]]:
+    return [ptb_tokenize(caption) for caption in captions]
 
 
 def _ngrams(caption: Caption, order: int) -> Iterator[tuple[str, ...]]:
@@ -98,6 +110,39 @@ class _Vector:
     length: int
 
 
+class _TfIdf:
+    """Weights of n-grams by how few of N photographs have them; ``references`` are those photographs' captions."""
+
+    def __init__(self, references: Iterable[Sequence[Caption]]):
+        self._ids: dict[tuple[str, ...], int] = {}
+        photographs, counts = 0, array("l")
+        for captions in references:
+            photographs += 1
+            for gram in {gram for caption in captions for order in _ORDERS for gram in _ngrams(caption, order)}:
+                index = self._ids.setdefault(gram, len(self._ids))
+                if index == len(counts):
+                    counts.append(0)
+                counts[index] += 1
+        self._unseen = math.log(photographs)
+        self._rarities = array("d", (self._unseen - math.log(count) for count in counts))
+
+    def vector(self, caption: Caption) -> _Vector:
+        """The tf-idf weights of a caption."""
+        weights, norms = [], []
+        for order in _ORDERS:
+            known, squares = {}, 0.0
+            for gram, count in Counter(_ngrams(caption, order)).items():
+                index = self._ids.get(gram)
+                weight = count * (self._unseen if index is None else self._rarities[index])
+                squares += weight * weight
+                if index is not None:
+                    known[index] = weight
+            weights.append(known)
+            norms.append(math.sqrt(squares))
+        # The reference implementation counts bigrams where the paper has words.
+        return _Vector(tuple(weights), tuple(norms), length=max(len(caption) - 1, 0))
+
+
 class CiderD:
     """CIDEr-D (Vedantam, Zitnick and Parikh, CVPR 2015): tf-idf cosine similarity of n-grams, n = 1..4, sigma = 6.
 
@@ -107,18 +152,10 @@ class CiderD:
     Raises ``ValueError`` where there is no photograph or one has no reference.
     """
 
-    _SIGMA = 6.0
-
     def __init__(self, references: Sequence[Sequence[Caption]]):
         _check_references(references)
-        frequencies: Counter[tuple[str, ...]] = Counter()
-        for captions in references:
-            frequencies.update({gram for caption in captions for order in _ORDERS for gram in _ngrams(caption, order)})
-        self._unseen = math.log(len(references))
-        self._known = {
-            gram: (index, self._unseen - math.log(count)) for index, (gram, count) in enumerate(frequencies.items())
-        }
-        self._references = [[self._vector(caption) for caption in captions] for captions in references]
+        self._tfidf = _TfIdf(references)
+        self._references = [[self._tfidf.vector(caption) for caption in captions] for captions in references]
 
     def score(self, candidates: Sequence[Caption], photographs: Sequence[int] | None = None) -> np.ndarray:
         """Scores (M,) of M tokenised candidates, in percent; a perfect match can reach 1000.
@@ -130,39 +167,28 @@ class CiderD:
             photographs = range(len(self._references))
         if len(candidates) != len(photographs):
             raise ValueError(f"There are {len(candidates)} candidates for {len(photographs)} photographs.")
-        scores = np.zeros(len(candidates))
-        for index, (candidate, photograph) in enumerate(zip(candidates, photographs, strict=True)):
-            vector = self._vector(candidate)
-            references = self._references[photograph]
-            similarity = sum(self._similarity(vector, reference) for reference in references) / len(references)
-            scores[index] = 1000 * similarity  # the reference implementation's factor of 10, in percent
-        return scores
+        pairs = zip(candidates, photographs, strict=True)
+        return np.array([_cider_d(self._tfidf.vector(said), self._references[index]) for said, index in pairs])
 
-    def _vector(self, caption: Caption) -> _Vector:
-        weights, norms = [], []
-        for order in _ORDERS:
-            known, squares = {}, 0.0
-            for gram, count in Counter(_ngrams(caption, order)).items():
-                index, rarity = self._known.get(gram, (None, self._unseen))
-                weight = count * rarity
-                squares += weight * weight
-                if index is not None:
-                    known[index] = weight
-            weights.append(known)
-            norms.append(math.sqrt(squares))
-        # The reference implementation counts bigrams where the paper has words.
-        return _Vector(tuple(weights), tuple(norms), length=max(len(caption) - 1, 0))
 
-    def _similarity(self, candidate: _Vector, reference: _Vector) -> float:
-        total = 0.0
-        for ours, theirs, our_norm, their_norm in zip(
-            candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True
-        ):
-            if our_norm and their_norm:
-                common = ours.keys() & theirs.keys()
-                total += sum(min(ours[gram], theirs[gram]) * theirs[gram] for gram in common) / (our_norm * their_norm)
-        difference = candidate.length - reference.length
-        return total / len(_ORDERS) * math.exp(-(difference**2) / (2 * self._SIGMA**2))
+_SIGMA = 6.0
+
+
+def _cider_d(candidate: _Vector, references: Sequence[_Vector]) -> float:
+    """CIDEr-D of one caption, in percent: the reference implementation's factor of 10 makes it 1000 at most."""
+    return 1000 * sum(_similarity(candidate, reference) for reference in references) / len(references)
+
+
+def _similarity(candidate: _Vector, reference: _Vector) -> float:
+    total = 0.0
+    for ours, theirs, our_norm, their_norm in zip(
+        candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True
+    ):
+        if our_norm and their_norm:
+            common = ours.keys() & theirs.keys()
+            total += sum(min(ours[gram], theirs[gram]) * theirs[gram] for gram in common) / (our_norm * their_norm)
+    difference = candidate.length - reference.length
+    return total / len(_ORDERS) * math.exp(-(difference**2) / (2 * _SIGMA**2))
 
 
 def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> tuple[float, float, float, float]:
@@ -171,27 +197,42 @@ def bleu(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]])
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
     check_captions(candidates, references)
-    matched, guessed = [0] * len(_ORDERS), [0] * len(_ORDERS)
-    candidate_length = reference_length = 0
+    counts = _BleuCounts()
     for candidate, captions in zip(candidates, references, strict=True):
-        candidate_length += len(candidate)
-        reference_length += min((abs(len(caption) - len(candidate)), len(caption)) for caption in captions)[1]
+        counts.add(candidate, captions)
+    return counts.scores()
+
+
+class _BleuCounts:
+    """What BLEU counts in a corpus, candidate by candidate."""
+
+    def __init__(self):
+        self._matched, self._guessed = [0] * len(_ORDERS), [0] * len(_ORDERS)
+        self._candidate_length = self._reference_length = 0
+
+    def add(self, candidate: Caption, references: Sequence[Caption]) -> None:
+        """Count one candidate."""
+        self._candidate_length += len(candidate)
+        self._reference_length += min((abs(len(caption) - len(candidate)), len(caption)) for caption in references)[1]
         for index, order in enumerate(_ORDERS):
             allowed: Counter[tuple[str, ...]] = Counter()
-            for caption in captions:
+            for caption in references:
                 allowed |= Counter(_ngrams(caption, order))
             grams = Counter(_ngrams(candidate, order))
-            matched[index] += (grams & allowed).total()
-            guessed[index] += grams.total()
-    # The reference implementation's constants: nothing is divided by zero, and no match is (almost) no score.
-    small, tiny = 1e-9, 1e-15
-    ratio = (candidate_length + tiny) / (reference_length + small)
-    brevity = math.exp(min(0.0, 1 - 1 / ratio))
-    product, scores = 1.0, []
-    for order, right, all_ in zip(_ORDERS, matched, guessed, strict=True):
-        product *= (right + tiny) / (all_ + small)
-        scores.append(100 * brevity * product ** (1 / order))
-    return tuple(scores)
+            self._matched[index] += (grams & allowed).total()
+            self._guessed[index] += grams.total()
+
+    def scores(self) -> tuple[float, float, float, float]:
+        """BLEU-1..4 of all candidates so far, in percent."""
+        # The reference implementation's constants: nothing is divided by zero, and no match is (almost) no score.
+        small, tiny = 1e-9, 1e-15
+        ratio = (self._candidate_length + tiny) / (self._reference_length + small)
+        brevity = math.exp(min(0.0, 1 - 1 / ratio))
+        product, scores = 1.0, []
+        for order, right, all_ in zip(_ORDERS, self._matched, self._guessed, strict=True):
+            product *= (right + tiny) / (all_ + small)
+            scores.append(100 * brevity * product ** (1 / order))
+        return tuple(scores)
 
 
 def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> float:
@@ -201,15 +242,18 @@ def rouge_l(candidates: Sequence[Caption], references: Sequence[Sequence[Caption
     Raises ``ValueError`` where lengths differ, there are no candidates, or a photograph has no reference.
     """
     check_captions(candidates, references)
+    return sum(map(_rouge_l, candidates, references)) / len(candidates)
+
+
+def _rouge_l(candidate: Caption, references: Sequence[Caption]) -> float:
+    """ROUGE-L of one caption, in percent."""
+    common = [_common_subsequence(candidate, caption) for caption in references]
+    if not any(common):
+        return 0.0
     weight = 1.2**2
-    total = 0.0
-    for candidate, captions in zip(candidates, references, strict=True):
-        common = [_common_subsequence(candidate, caption) for caption in captions]
-        if any(common):
-            precision = max(common) / len(candidate)
-            recall = max(length / max(len(caption), 1) for length, caption in zip(common, captions, strict=True))
-            total += (1 + weight) * precision * recall / (recall + weight * precision)
-    return 100 * total / len(candidates)
+    precision = max(common) / len(candidate)
+    recall = max(length / max(len(caption), 1) for length, caption in zip(common, references, strict=True))
+    return 100 * (1 + weight) * precision * recall / (recall + weight * precision)
 
 
 def _common_subsequence(first: Caption, second: Caption) -> int:

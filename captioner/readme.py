@@ -273,7 +273,30 @@ def throughput(results: Path) -> str:
     return _table("decoder | parameters | words learnt a second | ratio | ms a caption | ratio", rows)
 
 
-_ALL = (captions, maps, phrases, orders, sanity, ablation, layers, levers, calibration, familiarity, throughput)
+def comparison(results: Path) -> str:
+    """Decoders, other captioners, floors and a person; what was not measured is blank."""
+    measured = Measured(results / "comparison.json")
+    scores = [(judged, score) for judged in ("captions", "others") for score in measured.value("scores")]
+    numbers = {judged: measured.shown("references", judged, form=".0f") for judged, _ in scores}
+    titles = [f"{score.replace('CIDEr', 'CIDEr-D')}, {numbers[judged]} references" for judged, score in scores]
+    forms = {"pointing": "±", "pointing of attention": "±", "parameters": "millions"}
+    forms |= {"words_per_second_ratio": ".2f", "caption_ms_ratio": ".2f"}
+
+    def row(number: str) -> list[str]:
+        path = ("rows", number)
+        return [
+            measured.shown(*path, "name", form=""),
+            measured.shown_if_any(*path, "seeds", form="d"),
+            *(measured.shown_if_any(*path, *score, form="±") for score in scores),
+            *(measured.shown_if_any(*path, key, form=form) for key, form in forms.items()),
+        ]
+
+    titles = " | ".join(["captions by", "seeds", *titles, "pointing", "of attention", "decoder"])
+    return _table(f"{titles} | words learnt a second | ms a caption", map(row, measured.numbers("rows")))
+
+
+_ALL = (captions, maps, phrases, orders, sanity, ablation, layers)
+_ALL += (levers, comparison, calibration, familiarity, throughput)
 TABLES: dict[str, Callable[[Path], str]] = {table.__name__: table for table in _ALL}
 
 _TABLE = re.compile(r"<!-- table: (?P<name>\w+) -->\n(?P<old>(?:(?!<!--).)*)<!-- /table -->", re.DOTALL)

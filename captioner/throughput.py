@@ -95,15 +95,22 @@ class _Encoded:
         return features
 
 
-def measure(model: ModelConfig, training: TrainingConfig, *, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """A line for each of the ``CONTENDERS``: words it learns a second, milliseconds a caption, and ratios to the first.
+def measure(
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    rounds: int,
+    device: torch.device,
+    contenders: Sequence[Contender] = CONTENDERS,
+) -> list[dict[str, Any]]:
+    """A line for each of the contenders: words it learns a second, milliseconds a caption, and ratios to the first.
 
     A training step is forward and backward pass and the optimiser's step; a caption is that of a beam of 3 for one
     photograph, with as many words as it may have.
     """
     channels = Encoder(model.encoder).channels
     torch.manual_seed(SEED)
-    configs = [replace(model.decoder, **contender.decoder) for contender in CONTENDERS]
+    configs = [replace(model.decoder, **contender.decoder) for contender in contenders]
     decoders = [
         DECODERS[config.kind](config, channels=channels, grid=model.grid, vocabulary=VOCABULARY).to(device)
         for config in configs
@@ -112,7 +119,7 @@ def measure(model: ModelConfig, training: TrainingConfig, *, rounds: int, device
     batch = replace(batch, features=batch.features.to(device))
     steps = [
         _step(decoder, batch, replace(training, **contender.training))
-        for decoder, contender in zip(decoders, CONTENDERS)
+        for decoder, contender in zip(decoders, contenders)
     ]
     words = median_seconds(steps, rounds=rounds)
     searches = [_search(decoder, batch.features[:1]) for decoder in decoders]
@@ -126,7 +133,7 @@ def measure(model: ModelConfig, training: TrainingConfig, *, rounds: int, device
             "caption_ms": 1000 * caption,
             "caption_ms_ratio": caption / captions[0],
         }
-        for contender, decoder, step, caption in zip(CONTENDERS, decoders, words, captions)
+        for contender, decoder, step, caption in zip(contenders, decoders, words, captions)
     ]
 
 

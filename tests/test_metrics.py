@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,26 @@ def test_cider_refuses_what_it_cannot_judge():
         CiderD([[]])
     with pytest.raises(ValueError, match="2 candidates for 1 photographs"):
         CiderD([[["a", "dog"]]]).score([["a"], ["dog"]])
+
+
+def peak_memory(measure, captions: int) -> int:
+    """Most bytes in use while a measure runs over captions that say the same few things again and again."""
+    said = ["A man in a red shirt runs beside the water .", "Two dogs play with a ball on the grass ."] * (
+        captions // 2
+    )
+    references = [("A man runs along the beach .", "He runs .")] * captions
+    tracemalloc.start()
+    try:
+        measure(said, references)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("measure", [score_captions, lambda said, _: describe_captions(said, said[:10])])
+def test_memory_does_not_grow_with_the_captions_scored(measure):
+    peak_memory(measure, 20)  # what is made once stays out of the comparison
+    assert peak_memory(measure, 2000) < peak_memory(measure, 100) + 2000
 
 
 def test_captions_are_described_by_their_words_alone():

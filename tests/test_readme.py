@@ -187,6 +187,21 @@ def test_throughput_has_a_row_for_every_decoder(results):
     assert readme.throughput(results).splitlines()[2:] == ["| CNN | 2.6 M | 10,234 | 1.50 | 12.3 | 0.75 |"]
 
 
+def test_captioners_are_compared_against_all_references_and_against_the_others(results):
+    ours = {"name": "CNN", "seeds": 3, "parameters": 2559209, "captions": {"CIDEr": 39.04, "CIDEr ±": 0.86}}
+    ours |= {"others": {"CIDEr": 37.0, "CIDEr ±": 0.5}, "pointing": 73.4, "pointing of attention": 71.1}
+    ours |= {"words_per_second_ratio": 1.0, "caption_ms_ratio": 1.0}
+    rows = [ours, {"name": "a person", "captions": {}, "others": {"CIDEr": 81.2}}]
+    write(results, "comparison.json", {"scores": ["CIDEr"], "references": {"captions": 5, "others": 4}, "rows": rows})
+    heading, _, *lines = readme.comparison(results).splitlines()
+    assert "| CIDEr-D, 5 references | CIDEr-D, 4 references |" in heading
+    assert lines == [
+        "| CNN | 3 | 39.0 ± 0.9 | 37.0 ± 0.5 | 73.4 | 71.1 | 2.6 M | 1.00 | 1.00 |",
+        "| a person |  |  | 81.2 |  |  |  |  |  |",
+    ]
+    assert {line.count("|") for line in lines} == {heading.count("|")}
+
+
 @pytest.mark.parametrize("name", ["captions", "maps", "phrases", "orders", "sanity", "ablation", "layers"])
 def test_every_row_of_a_table_has_all_its_columns(name):
     heading, rule, *rows = readme.TABLES[name](readme.RESULTS).splitlines()
