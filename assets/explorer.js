@@ -617,7 +617,7 @@ class Detail {
         this.#section('How sure', ...this.#alternatives(word, index)),
         this.#section('How its score adds up', ...adding(word)),
         this.#section('Does it need the photograph?', make('p', {}, reliance(word))),
-        this.#test(word, version.findings?.occlusions[index]),
+        this.#test(word, version, index),
         this.#section('From coarse to fine',
           note('Where attention lay in each layer, and what came of it. Choose one to see it large.'),
           make('div', {class: 'explorer-thumbnails'}, ...this.#thumbnails.map(each => each.button)))),
@@ -669,11 +669,16 @@ class Detail {
     ];
   }
 
-  #test(word, occlusion) {
+  #test(word, {tested, findings}, index) {
     const title = 'Is the map right?';
-    if (!occlusion) return this.tested ? this.#section(title, make('p', {}, 'Testing …')) : null;
+    const occlusion = findings?.occlusions[index];
+    if (!occlusion) {
+      const text = tested ? 'This could not be tested. Caption the photograph again to try once more.' : 'Testing …';
+      return tested || this.tested ? this.#section(title, make('p', {}, text)) : null;
+    }
     const {whole, hidden, random} = occlusion;
-    const verdict = hidden < random ? 'The map holds' : 'The map does not hold here';
+    const alike = Math.abs(random - hidden) < 0.01 * whole; // as captioner.signatures takes it
+    const verdict = alike ? 'It makes no difference here' : hidden < random ? 'The map holds' : 'The map does not hold here';
     return this.#section(title,
       make('div', {class: 'explorer-test'},
         share('its strongest fifth blurred', hidden), share('a random fifth blurred', random)),
@@ -837,9 +842,9 @@ class Explorer {
     this.caption.element.scrollIntoView({block: 'nearest'});
   }
 
-  /** What testing a version found. */
+  /** What testing a version found; null where it could not be tested. */
   test(number, findings) {
-    this.#versions[number].findings = findings;
+    Object.assign(this.#versions[number], {tested: true, findings});
     if (number !== this.#number) return;
     this.#warn();
     this.#turn(this.#version.chosen);

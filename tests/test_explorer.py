@@ -411,6 +411,10 @@ def test_tests_arrive_after_the_caption_and_judge_the_map(shown, data):
     assert "from 60 % to 10 %" in detail.inner_text().replace("\u00a0", " ")
     shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.5))
     assert "The map does not hold here" in detail.inner_text()
+    shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.401))
+    assert "It makes no difference here" in detail.inner_text()
+    shown.evaluate("explorer.test(0, null)")
+    assert "could not be tested" in detail.inner_text()
 
 
 def test_signatures_stand_beside_their_words(shown, data):

@@ -109,8 +109,11 @@ def shown(
     return gr.update(value=_message(**values, data=data))
 
 
-def found(photograph: str, number: int, findings: dict[str, Any]) -> dict[str, Any]:
-    """Add what testing a version found, ``captioner.explorer.findings``; forgotten if another photograph is shown."""
+def found(photograph: str, number: int, findings: dict[str, Any] | None) -> dict[str, Any]:
+    """Add what testing a version found, ``captioner.explorer.findings``, None where it could not be tested.
+
+    Forgotten if another photograph is shown.
+    """
     return gr.update(findings=_message(photograph=photograph, number=number, findings=findings))
 
 

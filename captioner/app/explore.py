@@ -15,7 +15,6 @@ from captioner.exports import export
 from captioner.photographs import PhotographError
 from captioner.predictor import Captioner, PrefixError
 from captioner.session import Session, SessionError
-from captioner.word_classes import is_content
 
 EXAMPLES = sorted((ASSETS / "examples").glob("*.jpg"))
 FORGET_AFTER = 3600  # seconds a session's photograph and captions are kept
@@ -98,7 +97,7 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
             return found(current.name, number, findings(*current.test(number).tested))
         except Exception:
             logging.getLogger(__name__).exception("testing failed")
-            return gr.skip()
+            return found(current.name, number, None)
 
     def on_load(request: gr.Request) -> str | None:
         return next((str(path) for path in EXAMPLES if path.stem == request.query_params.get("example")), None)
@@ -125,16 +124,14 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
 
 
 def _show(session: Session, number: int, comparison: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A version of a session, for the explorer; its first content word is the one to look at first."""
+    """A version of a session, for the explorer."""
     version = session.versions[number]
-    words = version.explained.words
     return shown(
         session.name,
         explorer_data(version.explained, hidden=version.hidden),
         number=number,
         label=version.label,
         comparison=comparison,
-        word=next((i for i, word in enumerate(words) if is_content(word.text)), 0),
     )
 
 
