@@ -1,6 +1,6 @@
 """Command line: ``python -m captioner PHOTO... [--model M] [--beam N] [--json FILE] [--figure FILE.png]``.
 
-``python -m captioner push`` and ``deploy`` have command lines of their own.
+``python -m captioner push``, ``deploy`` and ``export`` have command lines of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from captioner import Captioner, ExplainedCaption, ModelError, PhotographError, 
 from captioner.rendering import figure
 
 # Words that stand where photographs would, and the modules whose ``main`` they call.
-COMMANDS = {"push": "captioner.publishing", "deploy": "captioner.deployment"}
+COMMANDS = {"push": "captioner.publishing", "deploy": "captioner.deployment", "export": "captioner.onnx_export"}
 
 
 def _parser() -> argparse.ArgumentParser:

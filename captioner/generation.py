@@ -10,7 +10,7 @@ import torch
 from captioner.decoder import Decoder, Regions, State
 from captioner.vocabulary import END, PAD, START, UNKNOWN
 
-_NEVER_SAID = [PAD, START, UNKNOWN]
+NEVER_SAID = [PAD, START, UNKNOWN]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def sample(decoder: Decoder, regions: Regions, captions: int, max_words: int) ->
     while len(said) <= max_words and going.any():
         decoded, state = decoder(words, regions, state)
         probabilities = decoded.logits[:, -1].softmax(-1)
-        probabilities[:, _NEVER_SAID] = 0
+        probabilities[:, NEVER_SAID] = 0
         # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
         reached = probabilities.cumsum(-1)
         drawn = torch.rand(len(words), 1, device=words.device) * reached[:, -1:]
@@ -117,7 +117,7 @@ class _Search:
         return decoded.logits[:, -1].log_softmax(-1).view(self.photographs, self.lanes, -1), state
 
     def _ban(self, logs: torch.Tensor, words: torch.Tensor) -> None:
-        logs[:, :, _NEVER_SAID] = -torch.inf
+        logs[:, :, NEVER_SAID] = -torch.inf
         if words.shape[-1] == 1:  # a caption has at least one word
             logs[:, :, END] = -torch.inf
         else:  # nor does a word follow itself

@@ -7,7 +7,7 @@ import pytest
 import evaluate
 import train
 from captioner import __main__ as caption
-from captioner import deployment, load, publishing
+from captioner import deployment, load, onnx_export, publishing
 from captioner.explanation import ExplainedCaption
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -159,5 +159,5 @@ def test_a_command_has_its_own_help(command, capsys):
 
 
 def test_every_flag_has_help():
-    for parser in (module._parser() for module in (train, evaluate, caption, publishing, deployment)):
+    for parser in (module._parser() for module in (train, evaluate, caption, publishing, deployment, onnx_export)):
         assert all(action.help for action in parser._actions)
