@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import captioner
 from captioner.boxes import Box
-from captioner.coco import INSTANCES, read_data, read_instances
+from captioner.coco import INSTANCES, read_instances
 from captioner.data import CaptionedPhotograph, DataError, of_split
+from captioner.datasets import read_data
 from captioner.entities import ENTITIES_FILE, GroundedCaption, read_entities
 from captioner.evaluation import METRICS, TESTED, evaluate, evaluate_predictions
 from captioner.generation import GenerationConfig
@@ -25,14 +27,13 @@ from captioner.json_files import write_json
 from captioner.named_words import coco_grounded
 from captioner.predictions import read_predictions
 from captioner.provenance import provenance
+from captioner.shards import on_disk
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Score a captioner on photographs with reference captions.")
     choices = ", ".join((*METRICS, *JAVA_METRICS))
-    parser.add_argument(
-        "--data", type=Path, help="folder with dataset*.json or annotations/ (COCO), and images/; required"
-    )
+    parser.add_argument("--data", type=Path, help="folder of photographs with captions, in any layout; required")
     parser.add_argument("--split", default="val", help="split to score (default: %(default)s)")
     parser.add_argument("--model", help="Hub id or folder (default: CAPTIONER_MODEL, else the bundled model)")
     parser.add_argument("--metrics", default="captions", help=f"comma-separated, of: {choices}")
@@ -88,6 +89,43 @@ def _training_captions(data: Sequence[CaptionedPhotograph]) -> list[str] | None:
     return [caption for r in data if r.split.startswith(("train", "restval")) for caption in r.raw] or None
 
 
+def _report(folder: Path, arguments: argparse.Namespace, command: list[str]) -> dict[str, Any]:
+    """What the command line asks for, measured on the data in ``folder``."""
+    generation = GenerationConfig(
+        beam_size=arguments.beam,
+        length_penalty=arguments.length_penalty,
+        repeat_trigrams=not arguments.no_repeat_trigrams,
+    )
+    data = read_data(folder)
+    records = of_split(data, arguments.split)[: arguments.limit]
+    metrics = arguments.metrics.split(",")
+    # Boxes are many: they are read only for what needs them.
+    annotated = {"grounding", "hallucination"} & set(metrics) and any(folder.glob(INSTANCES))
+    instances = read_instances(folder) if annotated else None
+    about = {"data": arguments.data.resolve().name, "split": arguments.split, "photographs": len(records)}
+    about["seed"] = 0  # of all metrics that draw something
+    shared = {"metrics": metrics, "instances": instances, "training": _training_captions(data)}
+    if arguments.predictions:
+        said = read_predictions(arguments.predictions, records)
+        about["run"] = provenance(command)
+        return {"model": arguments.predictions.name} | about | evaluate_predictions(said, records, **shared)
+    loaded = captioner.load(arguments.model)
+    if loaded.notice:
+        # Scores under another model's name would be wrong, so there is no falling back here.
+        raise captioner.ModelError(loaded.notice)
+    about["run"] = provenance(command, find_model(arguments.model).folder)
+    results = evaluate(
+        loaded,
+        records,
+        generation=generation,
+        phrases=_phrases(folder, records, instances) if "grounding" in metrics else None,
+        tested=arguments.tested,
+        save=arguments.save_predictions,
+        **shared,
+    )
+    return {"model": loaded.name} | about | {"generation": asdict(generation)} | results
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
@@ -99,40 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.setup_spice is not False:
             print(f"SPICE is set up in {setup_spice(arguments.setup_spice)}.")
             return 0
-        generation = GenerationConfig(
-            beam_size=arguments.beam,
-            length_penalty=arguments.length_penalty,
-            repeat_trigrams=not arguments.no_repeat_trigrams,
-        )
-        data = read_data(arguments.data)
-        records = of_split(data, arguments.split)[: arguments.limit]
-        metrics = arguments.metrics.split(",")
-        # Boxes are many: they are read only for what needs them.
-        annotated = {"grounding", "hallucination"} & set(metrics) and any(arguments.data.glob(INSTANCES))
-        instances = read_instances(arguments.data) if annotated else None
-        about = {"data": arguments.data.resolve().name, "split": arguments.split, "photographs": len(records)}
-        about["seed"] = 0  # of all metrics that draw something
-        shared = {"metrics": metrics, "instances": instances, "training": _training_captions(data)}
-        if arguments.predictions:
-            said = read_predictions(arguments.predictions, records)
-            about["run"] = provenance(["evaluate.py", *argv])
-            report = {"model": arguments.predictions.name} | about | evaluate_predictions(said, records, **shared)
-        else:
-            loaded = captioner.load(arguments.model)
-            if loaded.notice:
-                # Scores under another model's name would be wrong, so there is no falling back here.
-                raise captioner.ModelError(loaded.notice)
-            about["run"] = provenance(["evaluate.py", *argv], find_model(arguments.model).folder)
-            results = evaluate(
-                loaded,
-                records,
-                generation=generation,
-                phrases=_phrases(arguments.data, records, instances) if "grounding" in metrics else None,
-                tested=arguments.tested,
-                save=arguments.save_predictions,
-                **shared,
-            )
-            report = {"model": loaded.name} | about | {"generation": asdict(generation)} | results
+        with on_disk(arguments.data, arguments.split, limit=arguments.limit) as folder:
+            report = _report(folder, arguments, ["evaluate.py", *argv])
     except (DataError, ValueError, JavaError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2

@@ -19,6 +19,7 @@ from captioner.photographs import Preprocessing
 from captioner.progress import Progress
 from captioner.publishing import push, require_login
 from captioner.recipes import read_recipe, recipe_names
+from captioner.shards import on_disk, shards_of
 from captioner.training import train
 from captioner.training_config import TrainingConfig
 
@@ -48,9 +49,15 @@ def _settings(arguments: argparse.Namespace, recipe: dict[str, Any], config: typ
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train a captioner on photographs with captions (Karpathy layout).")
+    parser = argparse.ArgumentParser(description="Train a captioner on photographs with captions.")
     run = parser.add_argument_group("run")
-    run.add_argument("--data", type=Path, required=True, help="folder with dataset*.json and images/")
+    run.add_argument(
+        "--data", type=Path, required=True, help="folder of photographs with captions: the README names the layouts"
+    )
+    run.add_argument(
+        "--train-splits", nargs="+", default=["train"], metavar="SPLIT", help="learnt from, as train restval of COCO"
+    )
+    run.add_argument("--val-split", default="val", metavar="SPLIT", help="chosen by; never a test split")
     run.add_argument(
         "--encoder-weights", required=True, help="ImageNet weights: a safetensors file, or 'torchvision' to download"
     )
@@ -96,9 +103,9 @@ def main(argv: list[str] | None = None) -> int:
         recipe = read_recipe(arguments.recipe)
         if arguments.push_to_hub:
             require_login(arguments.push_to_hub)
-        with distributed.processes(device):
+        with distributed.processes(device), on_disk(arguments.data, arguments.val_split) as data:
             train(
-                arguments.data,
+                data,
                 arguments.output,
                 arguments.encoder_weights,
                 model_config=ModelConfig(
@@ -110,6 +117,9 @@ def main(argv: list[str] | None = None) -> int:
                 cache=arguments.cache,
                 about={"data": arguments.data_note, "licence": arguments.licence_note, "recipe": recipe.name},
                 device=device,
+                train_splits=arguments.train_splits,
+                val_split=arguments.val_split,
+                shards=shards_of(arguments.data, *arguments.train_splits),
                 text=arguments.text,
                 teachers=arguments.teachers,
                 resume=arguments.resume,

@@ -7,74 +7,79 @@ Photographs may also lie in a folder of their split, as in ``images/val2017``. T
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from captioner.boxes import Box
-from captioner.data import CaptionedPhotograph, DataError, read_karpathy
-from captioner.vocabulary import tokenize
+from captioner.data import CaptionedPhotograph, DataError, LeftOut, described, usable
 
 _CAPTIONS, _INSTANCES = "captions_", "instances_"
 INSTANCES = f"annotations/{_INSTANCES}*.json"
 
 
-def read_data(folder: Path | str) -> list[CaptionedPhotograph]:
-    """Read a data set in the layout it has, Karpathy's or COCO's. Raises ``DataError`` where it has neither."""
-    folder = Path(folder)
-    if any(folder.glob("dataset*.json")):
-        return read_karpathy(folder)
-    if _files(folder, _CAPTIONS):
-        return read_coco(folder)
-    raise DataError(
-        f"{folder} holds no data: neither a dataset*.json (the Karpathy layout) "
-        f"nor an annotations/{_CAPTIONS}*.json (the COCO layout)."
-    )
+def read_data(folder: Path | str) -> list[CaptionedPhotograph]:  # until captioner.calibration takes it from there
+    from captioner import datasets
+
+    return datasets.read_data(folder)
+
+
+def has_captions(folder: Path) -> bool:
+    """Whether there is a file of captions in COCO's layout."""
+    return bool(_files(folder, _CAPTIONS))
 
 
 def read_coco(folder: Path | str) -> list[CaptionedPhotograph]:
-    """Read the photographs of every ``annotations/captions_*.json``, in file order.
+    """Read the photographs of every ``annotations/captions_*.json``, in file order; what cannot be used is left out.
 
-    Photographs without a caption are left out. Raises ``DataError`` where a file is missing or broken, or a photograph
-    is absent.
+    Raises ``DataError`` where there is no file, or nothing in them can be used.
     """
     folder = Path(folder)
-    records = []
+    left_out = LeftOut(folder)
+    expected = f"the COCO layout, {_CAPTIONS}*.json in annotations/ and the files they name in images/"
+    return usable(_captioned(folder, left_out), left_out, expected)
+
+
+def _captioned(folder: Path, left_out: LeftOut) -> Iterator[CaptionedPhotograph]:
     for file in _existing(folder, _CAPTIONS):
         split = file.stem.removeprefix(_CAPTIONS)
         images = folder / "images" / split
         images = images if images.is_dir() else images.parent
-        with _checked(file):
-            for image, annotations in _annotated(file, _read(file)):
-                captions = (annotation["caption"].strip() for annotation in annotations)
-                raw = tuple(caption for caption in captions if tokenize(caption))
-                tokens = tuple(tuple(tokenize(caption)) for caption in raw)
-                if raw:
-                    records.append(CaptionedPhotograph(images / image["file_name"], split, tokens, raw, image["id"]))
-    absent = [record.path for record in records if not record.path.is_file()]
-    if absent:
-        raise DataError(f"{len(absent)} photographs of {folder} are missing, first {absent[0]}.")
-    return records
+        try:
+            with _checked(file):
+                annotated = _annotated(_read(file), left_out)
+        except DataError as error:
+            left_out.add("broken files", str(error))
+            continue
+        for image, own in annotated:
+            if isinstance(name := image.get("file_name"), str):
+                captions = (annotation.get("caption") for annotation in own)
+                yield described(images / name, split, captions, left_out, image["id"])
+            else:
+                left_out.add("broken entries", repr(image)[:40])
 
 
 def read_instances(folder: Path | str) -> dict[str, dict[str, tuple[Box, ...]]]:
     """The annotated objects of every ``annotations/instances_*.json``: boxes by photograph's file name and category.
 
     Boxes are fractions of width and height; a crowd of objects is one box. A photograph without objects has an empty
-    entry. Raises ``DataError`` where a file is missing or broken.
+    entry. What has an id twice or none is left out, with a warning.
+
+    Raises ``DataError`` where a file is missing or broken: with boxes amiss, measurements would be wrong.
     """
+    left_out = LeftOut(Path(folder))
     found: dict[str, dict[str, tuple[Box, ...]]] = {}
     for file in _existing(Path(folder), _INSTANCES):
         with _checked(file):
             content = _read(file)
-            categories = _by_id(file, content["categories"])
-            for image, annotations in _annotated(file, content):
+            categories = _by_id(content["categories"], left_out)
+            for image, annotations in _annotated(content, left_out):
                 boxes = found.setdefault(image["file_name"], {})
                 for annotation in annotations:
                     name = categories[annotation["category_id"]]["name"]
                     boxes[name] = (*boxes.get(name, ()), _box(annotation["bbox"], image))
+    left_out.tell()
     return found
 
 
@@ -103,25 +108,27 @@ def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _by_id(file: Path, entries: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    found = {entry["id"]: entry for entry in entries}
-    if len(found) < len(entries):
-        raise DataError(f"{file} gives {len(entries) - len(found)} ids twice.")
+def _by_id(entries: list[dict[str, Any]], left_out: LeftOut) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or "id" not in entry:
+            left_out.add("entries without an id", repr(entry)[:40])
+        elif entry["id"] in found:
+            left_out.add("ids given twice", str(entry["id"]))
+        else:
+            found[entry["id"]] = entry
     return found
 
 
-def _annotated(file: Path, content: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _annotated(content: dict[str, Any], left_out: LeftOut) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Every photograph with its annotations, both in file order."""
-    images = _by_id(file, content["images"])
+    images = _by_id(content["images"], left_out)
     annotations: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
-    unknown = 0
-    for annotation in _by_id(file, content["annotations"]).values():
-        if annotation["image_id"] in annotations:
+    for number, annotation in _by_id(content["annotations"], left_out).items():
+        if annotation.get("image_id") in annotations:
             annotations[annotation["image_id"]].append(annotation)
         else:
-            unknown += 1
-    if unknown:
-        warnings.warn(f"{unknown} annotations of {file} are of photographs it does not list; left out.", stacklevel=4)
+            left_out.add("annotations of unlisted photographs", str(number))
     return [(image, annotations[number]) for number, image in images.items()]
 
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from captioner import distributed
 from captioner.augmentation import View, views
-from captioner.data import CaptionedPhotograph, of_split, read_karpathy
+from captioner.data import CaptionedPhotograph, of_split
+from captioner.datasets import read_data
 from captioner.decoder import Regions
 from captioner.distillation import Teachers, distillation_loss
 from captioner.enhancement import PhraseWords, box_loss, matching_loss
@@ -30,6 +31,8 @@ from captioner.model import CaptionModel, ModelConfig
 from captioner.progress import Progress
 from captioner.reading import read
 from captioner.reinforcement import Reward, self_critical_loss
+from captioner.shards import read_captions
+from captioner.streaming import StreamedExamples
 from captioner.teaching import caption_loss
 from captioner.training_config import TrainingConfig, learning_rate_at
 from captioner.vocabulary import PAD, Vocabulary, sentence
@@ -120,15 +123,19 @@ def train(
     cache: Path,
     about: dict,
     device: torch.device,
+    train_splits: Sequence[str] = ("train",),
+    val_split: str = "val",
+    shards: Sequence[Path] = (),
     text: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Train a captioner on the split ``train`` and keep the averaged weights best on ``val``.
+    """Train a captioner on ``train_splits`` and keep the averaged weights best on ``val_split``.
 
     Within ``distributed.processes`` all processes call this, and the first of them writes and says.
 
+    ``shards``: tar files to learn from as a stream, instead of the ``train_splits`` in ``data``.
     ``text``: a file of sentences, one a line, that the decoder learns first; None for none. ``teachers``: model
     folders, of whose words the config's ``distillation`` is learnt.
     ``output`` becomes a model folder (``config.json``, ``model.safetensors``) with ``log.jsonl``
@@ -151,9 +158,16 @@ def train(
         )
     if bool(teachers) != bool(config.distillation):
         raise ValueError("Distillation needs both: give --teachers and a --distillation above 0, or neither.")
+    if val_split in train_splits or val_split.startswith("test"):
+        raise ValueError(
+            f"Weights are chosen by --val-split: it cannot be {val_split!r}, but one that nothing else uses."
+        )
+    if shards and config.boxes:
+        raise ValueError("Shards hold no phrase boxes: give --boxes 0.")
     output.mkdir(parents=True, exist_ok=True)
-    records = read_karpathy(data)
-    training, validation = of_split(records, "train"), of_split(records, "val")
+    records = read_data(data)
+    training = read_captions(shards) if shards else of_split(records, *train_splits)
+    validation = of_split(records, val_split)
     vocabulary = Vocabulary.of((w for r in training for w in r.tokens), least_count=config.least_count)
     torch.manual_seed(config.seed)
     model = CaptionModel(model_config, vocabulary=len(vocabulary))
@@ -166,8 +180,11 @@ def train(
             return cached_features(paths, model.encoder, model_config.preprocessing, cache, view=view, label=label)
 
     ensemble = Teachers(teachers, model, vocabulary)
-    shown = [features(training, "train", view) for view in views(config)]
-    examples = Examples(training, vocabulary, shown, config, _phrases(data, training, model_config, config))
+    if shards:
+        examples = StreamedExamples(shards, training, vocabulary, config, model)
+    else:
+        shown = [features(training, "train", view) for view in views(config)]
+        examples = Examples(training, vocabulary, shown, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
     first = distributed.rank() == 0
     started = time.monotonic()
@@ -338,6 +355,8 @@ class _Loop:
         saved.model.to(self.device)
         generation = GenerationConfig()
         scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model, generation).items()}
-        about = saved.about | {"scores": {"split": "val", "beam": generation.beam_size} | scores}
+        split = self.judge.records[0].split
+        about = saved.about | {"scores": {"split": split, "beam": generation.beam_size} | scores}
         save_model(self.output, replace(saved, about=about))
-        self.say(f"val, beam {generation.beam_size}: {', '.join(f'{name} {score}' for name, score in scores.items())}")
+        said = ", ".join(f"{name} {score}" for name, score in scores.items())
+        self.say(f"{split}, beam {generation.beam_size}: {said}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +48,35 @@ def make_data(folder: Path, *, train: int = 12, val: int = 4) -> Path:
     return folder
 
 
-def make_encoder_weights(file: Path) -> Path:
-    """Random weights of a ResNet-18 under torchvision's names."""
+def make_shards(folder: Path, data: Path, *, shards: int = 4) -> Path:
+    """The data set that ``make_data`` left in ``data`` as WebDataset shards: several of ``train``, one of ``val``."""
+    images = json.loads((data / "dataset_tiny.json").read_text())["images"]
+    for split, count in (("train", shards), ("val", 1)):
+        own = [image for image in images if image["split"] == split]
+        for shard in range(count):
+            photographs = {}
+            for image in own[shard::count]:
+                key = Path(image["filename"]).stem
+                photographs[f"{key}.png"] = (data / "images" / image["filename"]).read_bytes()
+                photographs[f"{key}.txt"] = "\n".join(sentence["raw"] for sentence in image["sentences"]).encode()
+            write_shard(folder / split / f"{shard:05d}.tar", photographs)
+    return folder
+
+
+def write_shard(file: Path, contents: dict[str, bytes]) -> Path:
+    """A tar file of files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file
+
+
+def make_encoder_weights(file: Path, name: str = "resnet18") -> Path:
+    """Random weights of a ResNet under torchvision's names."""
     torch.manual_seed(0)
-    weights = Encoder(EncoderConfig("resnet18")).body.state_dict()
+    weights = Encoder(EncoderConfig(name)).body.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, file)
     return file
