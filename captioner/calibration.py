@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from captioner.coco import read_data
 from captioner.data import CaptionedPhotograph, DataError, of_split
+from captioner.datasets import read_data
 from captioner.decoder import Decoder
 from captioner.familiarity import UNFAMILIAR, Familiarity, auroc, mean_features
 from captioner.hub import ModelError, SavedModel, load_model, save_model

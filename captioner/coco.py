@@ -19,12 +19,6 @@ _CAPTIONS, _INSTANCES = "captions_", "instances_"
 INSTANCES = f"annotations/{_INSTANCES}*.json"
 
 
-def read_data(folder: Path | str) -> list[CaptionedPhotograph]:  # until captioner.calibration takes it from there
-    from captioner import datasets
-
-    return datasets.read_data(folder)
-
-
 def has_captions(folder: Path) -> bool:
     """Whether there is a file of captions in COCO's layout."""
     return bool(_files(folder, _CAPTIONS))
