@@ -39,7 +39,7 @@ from captioner.progress import Progress
 from captioner.provenance import provenance
 from captioner.recipes import Recipe, read_recipe
 from captioner.throughput import median_seconds, random_batch
-from captioner.training import imitation_loss, train
+from captioner.training import freeze_untuned, imitation_loss, train
 from captioner.training_config import TrainingConfig
 
 # Small enough for an hour of two CPU cores a dozen times over; differences, not levels, are what it shows.
@@ -177,9 +177,12 @@ def step_seconds(rows: Sequence[Row], vocabulary: int, *, rounds: int = 5) -> li
 
 def _step(model_config: ModelConfig, config: TrainingConfig, vocabulary: int) -> Callable[[], None]:
     model = CaptionModel(model_config, vocabulary=vocabulary)
+    freeze_untuned(model, config)
     progress = Progress(model, config)
-    side = model_config.preprocessing.image_size // 16
-    batch = random_batch((model.encoder.lower_channels, side, side), model_config.grid, config, vocabulary)
+    side = model_config.preprocessing.image_size
+    with torch.no_grad():
+        features = model.encoder.lower(torch.zeros(1, 3, side, side)).shape[1:]
+    batch = random_batch(features, model_config.grid, config, vocabulary)
 
     def step() -> None:
         progress.update(

@@ -35,8 +35,8 @@ class Encoder(nn.Module):
 
     With two levels a region is described by both of the last stages, the last one brought to the grid of the one
     before it (hypercolumns, Hariharan et al. 2015): where things are from the one, what they are from the other.
-    ``forward`` is ``lower``, whose outcome a frozen encoder needs to compute but once, and then ``upper``, which can
-    be fine-tuned.
+    ``forward`` is ``lower``, the frozen stages, whose outcome needs to be computed but once, and then ``upper``, which
+    can be fine-tuned; after ``freeze`` nothing can.
 
     Parameter names are torchvision's, so that its ImageNet weights fit. Batch-norm statistics
     stay frozen in training too: batches here are small and the statistics of ImageNet are good.
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
             raise ValueError(f"stride_in is 'conv1' or 'conv2', not {config.stride_in!r}.")
         if config.levels not in (1, 2):
             raise ValueError(f"An encoder has 1 or 2 levels, not {config.levels}.")
-        self.config = config
+        self.config, self.frozen = config, False
         resnet = torchvision.models.get_model(config.name, weights=None)
         # Of the four stages each has twice the channels of the one below.
         self.lower_channels = resnet.fc.in_features // 2
@@ -74,15 +74,22 @@ class Encoder(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.upper(self.lower(images))
 
+    def freeze(self) -> None:
+        """Make the last stage a part of ``lower``, so that what has been computed once is the features."""
+        self.frozen = True
+
     def lower(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, S, S) through all stages but the last: (B, C', S / 16, S / 16)."""
+        """Images (B, 3, S, S) through all stages but the last: (B, C', S / 16, S / 16); features where it is frozen."""
         x = images.contiguous(memory_format=torch.channels_last)
         for part in self.body[:-1]:
             x = part(x)
-        return x
+        return self._top(x) if self.frozen else x
 
     def upper(self, lower: torch.Tensor) -> torch.Tensor:
-        """The outcome of ``lower`` through the last stage, to features (B, C, H, W)."""
+        """The outcome of ``lower`` through the last stage where that is not in it, to features (B, C, H, W)."""
+        return lower if self.frozen else self._top(lower)
+
+    def _top(self, lower: torch.Tensor) -> torch.Tensor:
         top = self.body.layer4(lower)
         if self.config.levels == 1:
             return top

@@ -73,15 +73,16 @@ def _write(file, paths, encoder, preprocessing, view, label) -> None:
 def _digest(paths, encoder, preprocessing, view) -> str:
     weights = save({name: tensor.contiguous() for name, tensor in frozen_stages(encoder).items()})
     files = [(path.name, path.stat().st_size, *(view.drawn(path.name) or ())) for path in paths]
-    settings = (encoder.config.name, encoder.config.stride_in, asdict(preprocessing), view.mirrored)
+    settings = [encoder.config.name, encoder.config.stride_in, asdict(preprocessing), view.mirrored]
+    settings += [encoder.config.levels] if encoder.frozen else []
     described = json.dumps([*settings, files])
     return hashlib.sha256(weights + described.encode()).hexdigest()[:16]
 
 
 def frozen_stages(encoder: Encoder) -> dict[str, torch.Tensor]:
-    """The tensors that the features depend on, on the CPU, by name: those of all stages but the last."""
+    """The tensors that ``Encoder.lower`` depends on, on the CPU, by name."""
     tensors = encoder.body.state_dict()
-    return {name: tensor.cpu() for name, tensor in tensors.items() if not name.startswith("layer4.")}
+    return {name: tensor.cpu() for name, tensor in tensors.items() if encoder.frozen or not name.startswith("layer4.")}
 
 
 def batch_of(rows: np.ndarray, device: torch.device) -> torch.Tensor:

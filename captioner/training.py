@@ -70,6 +70,16 @@ def imitation_loss(
     return loss, entropy.item()
 
 
+def freeze_untuned(model: CaptionModel, config: TrainingConfig, teachers: Sequence[Path] = ()) -> None:
+    """Freeze an encoder that is never tuned, where its features take no more room than what they are made of.
+
+    Those of two levels take three times as much. ``teachers`` may have a last stage of their own, and need what is
+    below it.
+    """
+    if not (config.tuned_epochs or teachers or model.config.encoder.levels == 2):
+        model.encoder.freeze()
+
+
 def _spoken(words: torch.Tensor) -> torch.Tensor:
     """How many of padded words there are."""
     return (words != PAD).sum()
@@ -172,6 +182,7 @@ def train(
     torch.manual_seed(config.seed)
     model = CaptionModel(model_config, vocabulary=len(vocabulary))
     model.encoder.load_imagenet_weights(encoder_weights)
+    freeze_untuned(model, config, teachers)
     model.to(device)
 
     def features(part: list[CaptionedPhotograph], label: str, view: View = WHOLE) -> np.ndarray:
@@ -353,6 +364,8 @@ class _Loop:
         """Write the scores of the weights that were kept into their ``config.json``."""
         saved = load_model(self.output)
         saved.model.to(self.device)
+        if self.model.encoder.frozen:  # so are the features it is judged by
+            saved.model.encoder.freeze()
         generation = GenerationConfig()
         scores = {name: round(score, 2) for name, score in self.judge.scores(saved.model, generation).items()}
         split = self.judge.records[0].split

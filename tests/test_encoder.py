@@ -62,6 +62,18 @@ def test_two_levels_are_the_last_stage_beside_the_one_before_it(resnet18: Encode
     torch.testing.assert_close(both[:, 256:].mean((2, 3)), top.mean((2, 3)))
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+@torch.inference_mode()
+def test_a_frozen_encoder_gives_the_same_features_and_leaves_nothing_to_finish(levels: int):
+    encoder = Encoder(EncoderConfig("resnet18", levels=levels)).eval()
+    images = torch.rand(2, 3, 64, 64)
+    features = encoder(images)
+    encoder.freeze()
+    assert torch.equal(encoder(images), features)
+    assert torch.equal(encoder.lower(images), features)
+    assert encoder.upper(features) is features
+
+
 def test_another_number_of_levels_is_refused():
     with pytest.raises(ValueError, match="1 or 2 levels, not 3"):
         Encoder(EncoderConfig("resnet18", levels=3))

@@ -120,6 +120,15 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     with torch.no_grad():
         encoder.body.layer4[1].bn2.running_mean += 0.1  # the last stage is not in the cache
     assert len(files(paths, encoder, PREPROCESSING)) == 11
+    encoder.freeze()  # now it is
+    assert len(files(paths, encoder, PREPROCESSING)) == 12
+    with torch.no_grad():
+        encoder.body.layer4[1].bn2.running_mean += 0.1
+    assert len(files(paths, encoder, PREPROCESSING)) == 13
+    one_level = Encoder(EncoderConfig("resnet18", levels=1)).eval()
+    one_level.load_state_dict(encoder.state_dict())
+    one_level.freeze()
+    assert len(files(paths, one_level, PREPROCESSING)) == 14
 
 
 def test_flipped_features_are_those_of_the_mirror_images(encoder: Encoder, paths: list[Path], tmp_path: Path):

@@ -18,7 +18,7 @@ import train as train_py
 from captioner import features, progress, training
 from captioner.data import DataError, of_split, read_karpathy
 from captioner.decoder import DecoderConfig
-from captioner.encoder import EncoderConfig
+from captioner.encoder import Encoder, EncoderConfig
 from captioner.examples import Examples
 from captioner.features import cached_features
 from captioner.model import ModelConfig
@@ -39,12 +39,12 @@ def run(data, tmp_path_factory):
     shared = tmp_path_factory.mktemp("shared")
     weights = make_encoder_weights(shared / "resnet18.safetensors")
 
-    def start(output, config=CONFIG, **options):
+    def start(output, config=CONFIG, model=MODEL, **options):
         train(
             data,
             output,
             weights,
-            model_config=MODEL,
+            model_config=model,
             config=config,
             cache=shared / "cache",
             about={"data": "tiny"},
@@ -80,6 +80,20 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
         torch.testing.assert_close(tensor, two[name], rtol=0, atol=0)
     other = final_weights(run(tmp_path / "other", replace(config, seed=1)))
     assert not torch.equal(one["model.decoder.norm.weight"], other["model.decoder.norm.weight"])
+
+
+def test_an_encoder_that_is_never_tuned_runs_once_and_changes_nothing(run, tmp_path, monkeypatch):
+    """Two runs, whose features are kept after the encoder's last stage and before it."""
+    model = replace(MODEL, encoder=replace(MODEL.encoder, levels=1))
+    config = replace(CONFIG, tuned_epochs=0, reinforced_epochs=1)
+    once = run(tmp_path / "once", config, model)
+    monkeypatch.setattr(Encoder, "freeze", lambda self: None)
+    again = run(tmp_path / "again", config, model)
+    for one, other in zip(entries(once), entries(again)):
+        assert one == pytest.approx(other, rel=1e-2)
+    expected = final_weights(again)
+    for name, tensor in final_weights(once).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0.05, atol=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +231,11 @@ def test_the_seconds_of_a_run_hold_its_sentences_and_no_pause(run, sentences, tm
     assert [line["seconds"] for line in lines] == [103, 106]
 
 
-def test_a_run_is_not_continued_with_another_decoder(run, data, tmp_path, monkeypatch):
+def test_a_run_is_not_continued_with_another_decoder(run, data, tmp_path):
     run(tmp_path, replace(CONFIG, epochs=1))
     other = replace(MODEL, decoder=replace(MODEL.decoder, layer_dropout=0.2))
-    monkeypatch.setattr("tests.test_training.MODEL", other)
     with pytest.raises(ValueError, match="other settings: layer_dropout"):
-        run(tmp_path, replace(CONFIG, epochs=1), resume=True)
+        run(tmp_path, replace(CONFIG, epochs=1), other, resume=True)
 
 
 def test_a_run_killed_between_log_and_checkpoint_logs_its_epoch_once(
