@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors.torch import save
 from tqdm import tqdm
 
@@ -34,13 +36,19 @@ def cached_features(
 ) -> np.ndarray:
     """``Encoder.lower`` of a view of the photographs: (N, H, W, C) in float16, a read-only memory map.
 
-    The file name is a digest of everything the features depend on, so a stale cache is never read.
+    The file name is a digest of everything the features depend on, so a stale cache is never read. Of several runs
+    that need the same features one makes them, and the others wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     label += view.label
     file = folder / f"{label}-{_digest(paths, encoder, preprocessing, view)}.npy"
     if not file.exists():
-        _write(file, paths, encoder, preprocessing, view, label)
+        lock = file.with_suffix(".lock")
+        with FileLock(lock):
+            if not file.exists():
+                _write(file, paths, encoder, preprocessing, view, label)
+        with suppress(OSError):  # where another run waits for it, on Windows
+            lock.unlink()
     return np.load(file, mmap_mode="r")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,23 @@ def test_a_killed_run_continues_and_gives_the_same(
     continued = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
     assert np.array_equal(continued, expected)
     assert again == (paths[2:] if progress is None else paths)
+
+
+def test_of_two_runs_at_once_one_makes_the_features(
+    encoder: Encoder, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened, both = [], threading.Barrier(2)
+    monkeypatch.setattr(features, "open_photograph", lambda path: opened.append(path) or open_photograph(path))
+
+    def run(_: int) -> np.ndarray:
+        both.wait()
+        return np.array(cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache"))
+
+    with ThreadPoolExecutor(2) as runs:
+        one, two = runs.map(run, range(2))
+    assert np.array_equal(one, two)
+    assert len(opened) == len(paths)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths: list[Path], tmp_path: Path):
