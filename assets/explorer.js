@@ -451,7 +451,7 @@ class Picture {
       const {row, column} = map.place(region);
       return draw('rect', {class: `explorer-${name}`, x: column, y: row, width: 1, height: 1});
     };
-    const found = [...this.marked].map(region => mark('erased', region));
+    const found = this.erase ? [...this.marked].map(region => mark('erased', region)) : [];
     if (this.settings.outline && map.strongest !== null) found.push(mark('strongest', map.strongest));
     if (asked !== null) found.push(mark('region', asked));
     if (this.#cursor !== null) found.push(mark('cursor', this.#cursor));
@@ -536,7 +536,10 @@ class Eraser {
     this.toggle = push('Erase parts', () => this.mode(!this.picture.erase), {'aria-pressed': 'false'});
     const marked = () => [...picture.marked].sort((a, b) => a - b);
     this.again = push('Caption again without them', () => erase(marked()), {class: 'explorer-main'});
-    this.clear = push('Clear', () => picture.unmark());
+    this.clear = push('Clear', () => {
+      picture.unmark();
+      picture.overlay.focus({preventScroll: true}); // nothing is left to clear, so the button cannot keep the focus
+    });
     this.count = make('span', {role: 'status'});
     const size = make('select', {change: event => { picture.brush = Number(event.target.value); }},
       make('option', {value: 1}, 'one region'), make('option', {value: 3}, '3 × 3 regions'));
@@ -609,7 +612,9 @@ class Detail {
       this.element.replaceChildren();
       return;
     }
-    const about = version.findings?.signatures.filter(signature => signature.words.includes(index)) ?? [];
+    // That the map does not hold is said where it is tested.
+    const about = version.findings?.signatures
+      .filter(({name, words: found}) => name !== 'misaligned attention' && found.includes(index)) ?? [];
     this.element.replaceChildren(
       make('h2', {}, `“${word.text}” `, make('small', {}, `word ${index + 1} of ${words.length}`)),
       ...about.map(signature => make('p', {class: 'explorer-notice'}, signature.text)),
@@ -662,10 +667,13 @@ class Detail {
     const hint = this.choose
       ? 'What it might have said instead; choose one to continue the caption with it from here.'
       : 'What it might have said instead stands below the word.';
+    const likelier = word.alternatives.some(([, probability]) => probability > word.probability);
     return [
       make('ol', {class: 'explorer-alternatives'},
         make('li', {class: 'explorer-emitted'}, share(word.text, word.probability)), ...rows),
       note(hint),
+      likelier ? note('A caption is chosen as a whole, and words that you gave are kept: a word need not be the '
+        + 'likeliest at its place.') : null,
     ];
   }
 
@@ -677,12 +685,14 @@ class Detail {
       return tested || this.tested ? this.#section(title, make('p', {}, text)) : null;
     }
     const {whole, hidden, random} = occlusion;
-    const alike = Math.abs(random - hidden) < 0.01 * whole; // as captioner.signatures takes it
-    const verdict = alike ? 'It makes no difference here' : hidden < random ? 'The map holds' : 'The map does not hold here';
+    const least = 0.01 * whole; // a smaller difference is none, as captioner.signatures takes it
+    const holds = whole - hidden >= least && random - hidden >= least;
+    const alike = Math.abs(random - hidden) < least;
+    const verdict = holds ? 'The map holds' : alike ? 'It makes no difference here' : 'The map does not hold here';
     return this.#section(title,
       make('div', {class: 'explorer-test'},
         share('its strongest fifth blurred', hidden), share('a random fifth blurred', random)),
-      make('p', {}, `${verdict}: with the fifth of the photograph that it names strongest blurred, “${word.text}” `
+      make('p', {class: holds ? null : 'explorer-notice'}, `${verdict}: with the fifth of the photograph that it names strongest blurred, “${word.text}” `
         + `goes from ${percent(whole)} to ${percent(hidden)}; with as many random regions blurred, `
         + `to ${percent(random)}.`));
   }
@@ -749,7 +759,13 @@ function common(words, others) {
   return [kept, keptToo];
 }
 
-/** What erasing did: the caption before and after it, and what became of the words before. */
+/** How likely a caption is against another of the same photograph. */
+function likely({log_probability: one}, {log_probability: other}) {
+  const ratio = Math.exp(one - other);
+  return ratio >= 0.01 ? `${ratio.toFixed(2)} times as likely` : 'less than 0.01 times as likely';
+}
+
+/** What a change did: the caption before and after it; after erasing, also what became of the words before. */
 class Comparison {
   constructor(part) {
     this.element = part('section', 'comparison', {'aria-label': 'Before and after', hidden: true});
@@ -767,9 +783,11 @@ class Comparison {
     this.element.replaceChildren(
       make('p', {}, make('span', {}, 'before'), ' ', ...line(old, kept, 'del'), '.'),
       make('p', {}, make('span', {}, 'now'), ' ', ...line(now, keptToo, 'ins'), '.'),
-      make('h3', {}, 'How likely the words before have become'),
-      make('ul', {}, ...old.map((word, i) =>
-        make('li', {}, make('b', {}, word.text), ` ${percent(word.probability)} → ${percent(after[i])}`))));
+      ...(after ? [
+        make('h3', {}, 'How likely the words before have become'),
+        make('ul', {}, ...old.map((word, i) =>
+          make('li', {}, make('b', {}, word.text), ` ${percent(word.probability)} → ${percent(after[i])}`))),
+      ] : [note(`The caption now is ${likely(version.data, before.data)} as the one before.`)]));
   }
 }
 
@@ -777,6 +795,7 @@ class Comparison {
 class Explorer {
   #versions = [];
   #number = 0; // of the version shown
+  #savers = []; // buttons that save files, which wait while something is computed
   #asked = null; // a region
   #on;
 
@@ -798,7 +817,10 @@ class Explorer {
       toggled: () => { this.steps.stop(); this.#ask(null); },
       erase: regions => this.#emit('erase', {regions}),
     });
-    this.answer = new Answer(part, () => this.#ask(null));
+    this.answer = new Answer(part, () => {
+      this.#ask(null);
+      this.picture.overlay.focus({preventScroll: true}); // the button is gone
+    });
     this.detail = new Detail(part, {
       settings: this.settings,
       look: source => { this.settings.choose(source); this.#redraw(); },
@@ -848,6 +870,7 @@ class Explorer {
     if (number !== this.#number) return;
     this.#warn();
     this.#turn(this.#version.chosen);
+    this.said.textContent = findings ? 'The maps of this caption have been tested.' : 'The maps could not be tested.';
   }
 
   /** Say what is being computed; null when nothing is. */
@@ -855,6 +878,7 @@ class Explorer {
     this.status.hidden = !text;
     this.status.textContent = text ?? '';
     this.root.setAttribute('aria-busy', Boolean(text));
+    for (const button of this.#savers) button.setAttribute('aria-disabled', Boolean(text));
     if (text) this.tell('');
   }
 
@@ -886,6 +910,7 @@ class Explorer {
     this.#versions.push(version);
     version.photograph.ready.then(() => { if (version === this.#version) this.detail.redraw(); });
     this.#open(version.number);
+    this.said.textContent = `${version.number ? `Caption ${version.number + 1}` : 'Caption'}: ${data.text}. ${this.picture.text}`;
   }
 
   /** Turn to a version. */
@@ -982,22 +1007,22 @@ class Explorer {
     this.signatures.replaceChildren(...whole.map(signature => make('p', {class: 'explorer-notice'}, signature.text)));
   }
 
-  #considered({others, log_probability}) {
-    const likely = other => {
-      const ratio = Math.exp(other.log_probability - log_probability);
-      return ratio >= 0.01 ? `${ratio.toFixed(2)} times as likely` : 'less than 0.01 times as likely';
-    };
-    this.others.replaceChildren(...(others.length ? [
+  #considered(data) {
+    this.others.replaceChildren(...(data.others.length ? [
       make('h3', {}, 'Other captions it considered'),
-      make('ol', {}, ...others.map(other => make('li', {}, `${other.text} `, make('small', {}, likely(other))))),
+      make('ol', {},
+        ...data.others.map(other => make('li', {}, `${other.text} `, make('small', {}, likely(other, data))))),
     ] : []));
   }
 
   #downloads(part) {
-    const kinds = {json: 'JSON', report: 'report', png: 'PNG figure', pdf: 'PDF figure', gif: 'animation'};
-    const buttons = Object.entries(kinds).map(([kind, name]) =>
-      push(name, () => this.#emit('export', {kind, colour_map: this.settings.colours})));
-    return part('div', 'downloads', {role: 'group', 'aria-label': 'Save'}, make('span', {}, 'Save as'), ...buttons);
+    const kinds = {
+      json: 'JSON', report: 'report', png: 'PNG figure', pdf: 'PDF figure', gif: 'animation', zip: 'all of them (ZIP)',
+    };
+    // One file at a time: who clicks while one is made sees that it is being made.
+    const save = kind => { if (this.status.hidden) this.#emit('export', {kind, colour_map: this.settings.colours}); };
+    this.#savers = Object.entries(kinds).map(([kind, name]) => push(name, () => save(kind)));
+    return part('div', 'downloads', {role: 'group', 'aria-label': 'Save'}, make('span', {}, 'Save as'), ...this.#savers);
   }
 
   #key(event) {

@@ -39,7 +39,7 @@ function pair(task) {
 function guess(task) {
   return {
     question: 'Which word does this map explain?',
-    shown: [make('div', {class: 'study-pictures'}, picture(task.maps[0], 'Map A'))],
+    shown: [make('div', {class: 'study-pictures'}, picture(task.maps[0], 'Map'))],
     answers: [...task.choices.map((word, index) => [`study-guess-${index + 1}`, `“${word}”`]),
       ['study-unknown', 'Cannot tell']],
   };

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
@@ -22,6 +23,7 @@ MEDIA_TYPES = {
     "png": "image/png",
     "pdf": "application/pdf",
     "gif": "image/gif",
+    "zip": "application/zip",  # all the others
 }
 _LONGEST_STEM = 60  # characters; in any script fewer bytes than file systems allow
 
@@ -56,10 +58,21 @@ def export(
         data = explained.to_json().encode()
     elif kind == "report":
         data = report(explained, findings=findings, hidden=hidden).encode()
+    elif kind == "zip":
+        each = {"colour_map": colour_map, "findings": findings, "hidden": hidden}
+        data = _zipped([export(explained, other, **each) for other in MEDIA_TYPES if other != "zip"])
     else:
         data = _picture(_as_captioned(explained, hidden), kind, colour_map)
     suffix = "html" if kind == "report" else kind
     return Exported(f"{file_stem(explained.text) or 'caption'}.{suffix}", data, MEDIA_TYPES[kind])
+
+
+def _zipped(files: Sequence[Exported]) -> bytes:
+    packed = io.BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.writestr(file.name, file.data)
+    return packed.getvalue()
 
 
 def file_stem(text: str) -> str:

@@ -125,7 +125,8 @@ class Captioner(OnTheHub):
         words = tokenize(words) if isinstance(words, str) else [word.lower() for word in words]
         unknown = [word for word in words if self.vocabulary.encode([word]) == [UNKNOWN]]
         if unknown:
-            raise PrefixError(f"The model does not know {', '.join(map(repr, unknown))}; use other words.")
+            named = ", ".join(f"“{word}”" for word in dict.fromkeys(unknown))
+            raise PrefixError(f"The model does not know {named}; use other words.")
         if len(words) > most:
             raise PrefixError(f"Captions are short; give at most {most} words.")
         return self.vocabulary.encode(words)

@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -93,23 +95,31 @@ def colour_table(name: str) -> np.ndarray:
 def figure(explained: ExplainedCaption, *, colour_map: str = "viridis") -> Figure:
     """The photograph and one overlay for every word, as the papers print them; save it with ``savefig``.
 
+    Above each word's map are the word, its probability, and what its strongest region adds to its logit, to which the
+    colours of the map are relative.
+
     Raises ``ValueError`` where the explanation has no photograph or the colour map is unknown.
     """
     if explained.photograph is None:
         raise ValueError("This explanation has no photograph; explain the photograph again.")
     panels = [("", explained.photograph)]
     for word in explained.words:
-        title = f"{word.text}  {word.probability:.0%}"
+        title = f"{word.text}  {word.probability:.0%}\n{max(0.0, word.region_logits.max()):+.2f}"
         panels.append((title, overlay(explained.photograph, word.region_logits, colour_map=colour_map)))
     columns = min(len(panels), 5)
     rows = math.ceil(len(panels) / columns)
     height = PANEL_INCHES * explained.photograph.height / explained.photograph.width
-    drawn = Figure(figsize=(columns * PANEL_INCHES, rows * (height + 0.4)), layout="constrained")
+    drawn = Figure(figsize=(columns * PANEL_INCHES, rows * (height + 0.6) + 1), layout="constrained")
+    drawn.suptitle(explained.text, fontsize=13, parse_math=False)
     for number, (title, picture) in enumerate(panels, start=1):
         axes = drawn.add_subplot(rows, columns, number)
         axes.imshow(picture)
         axes.set_title(title, fontsize=11, parse_math=False)
         axes.set_axis_off()
+    colours = ScalarMappable(Normalize(0, 1), COLOUR_MAPS[colour_map])
+    bar = drawn.colorbar(colours, ax=drawn.axes, location="bottom", shrink=0.5, aspect=40, ticks=[0, 1])
+    bar.set_ticklabels(["no region", "its strongest region"])
+    bar.set_label("adds to the word's score; above each map: how much the strongest adds (logits)", fontsize=9)
     return drawn
 
 

@@ -128,7 +128,7 @@ def _evidence(word: ExplainedWord) -> float:
 
 def _no_region(words: Sequence[ExplainedWord], position: int) -> Signature:
     word = words[position]
-    text = f'No region speaks for "{word.text}": its map means nothing.'
+    text = f"No region speaks for “{word.text}”: its map means nothing."
     return Signature(NO_REGION, (position,), _evidence(word), text)
 
 
@@ -143,9 +143,12 @@ def _misaligned(
             _concentration(word.region_map) > thresholds.concentration
             and effect < thresholds.least_effect * occlusion.whole
         ):
+            whole, hidden, random = (
+                f"{100 * probability:.0f} %" for probability in (occlusion.whole, occlusion.hidden, occlusion.random)
+            )
             text = (
-                f'The map of "{word.text}" points at few regions, but hiding them takes its probability from '
-                f"{occlusion.whole:.0%} to {occlusion.hidden:.0%}, hiding random ones to {occlusion.random:.0%}."
+                f"The map of “{word.text}” points at few regions, but blurring them takes its probability from "
+                f"{whole} to {hidden}, blurring random ones to {random}."
             )
             found.append(Signature(MISALIGNED, (position,), effect, text))
     return found
@@ -164,7 +167,7 @@ def _identical(words: Sequence[ExplainedWord], shown: Sequence[int], thresholds:
         one, other = (words[position] for position in pair)
         shared = float(overlap(one.region_map.ravel(), other.region_map.ravel()))
         if one.text != other.text and shared > thresholds.shared_mass:
-            text = f'"{one.text}" and "{other.text}" point at the same regions: {shared:.0f} % of their maps.'
+            text = f"“{one.text}” and “{other.text}” point at the same regions: {shared:.0f} % of their maps."
             found.append(Signature(IDENTICAL, pair, shared, text))
     return found
 
@@ -197,5 +200,5 @@ def _goes_in_circles(texts: Sequence[str]) -> bool:
 
 
 def _listed(words: Sequence[ExplainedWord], positions: Sequence[int]) -> str:
-    *others, last = dict.fromkeys(f'"{words[position].text}"' for position in positions)
+    *others, last = dict.fromkeys(f"“{words[position].text}”" for position in positions)
     return f"{', '.join(others)} and {last}" if others else last

@@ -48,7 +48,7 @@ class Handlers:
 
     def __init__(self, model: Captioner):
         self.blocks = app.build(model)
-        self.session = None
+        self.session, self.wish = None, {}
 
     def call(self, target: str, event: str, *inputs) -> dict:
         (found,) = (
@@ -56,6 +56,9 @@ class Handlers:
             for function in self.blocks.fns.values()
             if any(name == event and self.blocks.blocks[block].elem_id == target for block, name in function.targets)
         )
+        return self.answer(found, *inputs)
+
+    def answer(self, found, *inputs) -> dict:
         answer = found.fn(*inputs)
         if not any(isinstance(key, gr.components.Component) for key in answer):  # for the one output there is
             return {found.outputs[0].elem_id: answer}
@@ -64,8 +67,22 @@ class Handlers:
             self.session = answer.get(block, self.session)
         return {block.elem_id: value for block, value in answer.items() if block not in states}
 
+    def want(self, path, first_words: str = "", event: tuple[str, str] = ("photo", "input")) -> dict:
+        return self.call(*event, path and {"path": str(path)}, first_words, self.wish)
+
+    def caption(self, path, first_words: str = "") -> dict:
+        """What follows when it is a wish's turn."""
+        found = next(each for each in self.blocks.fns.values() if each.name == "on_photograph")
+        return self.answer(found, path and {"path": str(path)}, first_words, self.session, self.wish)
+
     def upload(self, path, first_words: str = "") -> dict:
-        return self.call("photo", "input", path and {"path": str(path)}, first_words, self.session)
+        self.want(path, first_words)
+        return self.caption(path, first_words)
+
+    def shown(self) -> dict:
+        """What the explorer hears after it has shown something."""
+        found = next(each for each in self.blocks.fns.values() if each.name == "on_shown")
+        return heard(self.answer(found, self.session)["explorer"])
 
     def ask(self, event: str, **details) -> dict:
         """What the explorer hears after an event of its own, by property."""
@@ -113,8 +130,9 @@ def test_an_upload_gives_a_caption(handlers, picture):
 
 
 def test_without_a_photograph_there_is_nothing_to_caption(handlers):
-    assert handlers.upload(None) == {"message": ""}
-    assert "photograph" in handlers.upload(None, "a dog")["message"]
+    assert handlers.want(None) == {"message": ""}
+    for first_words in ("", "a dog"):
+        assert "photograph" in handlers.want(None, first_words, ("prefix", "submit"))["message"]
     assert "Upload" in handlers.ask("choose", position=0, word="dog")["error"]["text"]
 
 
@@ -122,7 +140,7 @@ def test_a_bad_upload_says_why_and_keeps_the_caption(handlers, picture, no_pictu
     handlers.upload(picture)
     kept = handlers.session
     answer = handlers.upload(no_picture)
-    assert set(answer) == {"message", "photo"}
+    assert set(answer) == {"message", "photo", "explorer"}
     assert "not a photograph" in answer["message"]
     assert answer["photo"] == kept.versions[0].explained.photograph
     assert handlers.session is kept
@@ -133,7 +151,8 @@ def test_own_first_words_begin_the_caption(handlers, picture):
     assert handlers.session.versions[0].explained.text.startswith("two dog")
     kept = handlers.session
     answer = handlers.upload(picture, "<b>unheard</b> of")
-    assert set(answer) == {"message"}
+    assert set(answer) == {"message", "explorer"}
+    assert heard(answer["explorer"])["error"]["text"] == ""  # nothing is waited for any longer
     assert "<b>" not in answer["message"]
     assert handlers.session is kept
 
@@ -143,6 +162,7 @@ def test_a_chosen_word_and_erased_regions_give_further_versions(handlers, pictur
     word = handlers.session.versions[0].explained.words[1].alternatives[0][0]
     chosen = handlers.ask("choose", position=1, word=word)["value"]
     assert chosen["number"] == 1
+    assert chosen["comparison"] == {"version": 0}
     assert chosen["data"]["words"][1]["text"] == word
     erased = handlers.ask("erase", regions=[0, 4])["value"]
     assert erased["number"] == 2
@@ -175,7 +195,39 @@ def test_an_unexpected_failure_is_told_without_its_insides(handlers, model, pict
     assert len(handlers.session.versions) == 1
 
 
-@pytest.mark.parametrize("kind", ["json", "report", "png", "pdf", "gif"])
+def test_of_photographs_asked_for_in_a_row_the_last_is_captioned(handlers, model, picture, tmp_path, monkeypatch):
+    other = tmp_path / "other.png"
+    Image.new("RGB", (80, 60), "red").save(other)
+    handlers.want(picture)
+    assert "waiting" in heard(handlers.want(other)["explorer"])
+    runs = model.runs
+    handlers.caption(picture)  # its turn comes when another is wanted already
+    assert handlers.session is None
+    assert model.runs == runs
+    handlers.caption(other)
+    kept = handlers.session
+    assert kept is not None
+
+    begin = Session.begin
+
+    def interrupted(*arguments, **options):
+        handlers.want(picture)
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(Session, "begin", interrupted)
+    handlers.upload(other)  # and meanwhile another is wanted
+    assert handlers.session is kept
+
+
+def test_every_version_is_tested_even_one_that_another_followed_at_once(handlers, picture):
+    handlers.upload(picture)
+    handlers.ask("erase", regions=[0])
+    handlers.ask("erase", regions=[1])
+    assert set(handlers.shown()["findings"]["findings"]) == {"0", "1", "2"}
+    assert all(version.tested for version in handlers.session.versions)
+
+
+@pytest.mark.parametrize("kind", ["json", "report", "png", "pdf", "gif", "zip"])
 def test_every_version_can_be_taken_away(handlers, picture, kind):
     handlers.upload(picture)
     file = handlers.ask("export", kind=kind, colour_map="cividis")["download"]
@@ -185,8 +237,8 @@ def test_every_version_can_be_taken_away(handlers, picture, kind):
         assert ExplainedCaption.from_json(data.decode()).to_json() == explained.to_json()
     elif kind == "report":
         assert explained.text in data.decode()
-    elif kind == "pdf":
-        assert data.startswith(b"%PDF")
+    elif kind in ("pdf", "zip"):
+        assert data.startswith(b"%PDF" if kind == "pdf" else b"PK")
     else:
         assert Image.open(io.BytesIO(data)).format == kind.upper()
 

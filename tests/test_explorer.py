@@ -362,6 +362,65 @@ def test_a_comparison_marks_what_changed_and_says_what_the_words_became(shown, t
         assert text.endswith(f"→ {probability:.0%}".replace("%", " %"))
 
 
+def test_a_version_with_another_word_is_compared_as_a_whole(shown, data):
+    again = data | {"text": "a dog", "words": data["words"][:2], "log_probability": data["log_probability"] - np.log(2)}
+    options = {"label": "“dog” chosen", "comparison": {"version": 0}}
+    shown.evaluate("([data, options]) => explorer.add(data, options)", [again, options])
+    section = shown.locator(".explorer-comparison")
+    assert section.locator("del").count() == len(data["words"]) - 2
+    assert "0.50 times as likely" in section.inner_text()
+    assert section.locator("li").count() == 0
+
+
+def test_a_word_less_likely_than_others_says_why_it_may_be(shown, data):
+    data["words"][0] |= {"probability": 0.2, "alternatives": [["dog", 0.3]]}
+    data["words"][1] |= {"probability": 0.5, "alternatives": [["dog", 0.3]]}
+    shown.evaluate("data => explorer.show(data, {word: 0})", data)
+    assert "chosen as a whole" in shown.inner_text("#word-detail")
+    shown.locator("#next").click()
+    assert "chosen as a whole" not in shown.inner_text("#word-detail")
+
+
+def test_a_new_caption_and_its_test_are_announced(shown, two_versions, data):
+    again, _ = two_versions
+    said = shown.locator(".explorer-said")
+    assert said.inner_text().startswith(f"Caption 2: {again.text}.")
+    shown.evaluate("findings => explorer.test(1, findings)", found(data, 0.1))
+    assert "tested" in said.inner_text()
+    shown.evaluate("data => explorer.show(data)", data)
+    assert said.inner_text().startswith(f"Caption: {data['text']}.")
+
+
+def test_a_button_that_goes_away_hands_the_keys_to_the_photograph(shown):
+    focused = "document.activeElement.id"
+    shown.locator("#overlay").click(position=middle(shown, 5))
+    shown.get_by_role("button", name="Leave").press("Enter")
+    assert shown.evaluate(focused) == "overlay"
+    shown.get_by_role("button", name="Erase parts").click()
+    drag(shown, 0)
+    shown.get_by_role("button", name="Clear").press("Enter")
+    assert shown.evaluate(focused) == "overlay"
+
+
+def test_marks_to_erase_are_shown_only_while_erasing(shown):
+    shown.get_by_role("button", name="Erase parts").click()
+    drag(shown, 0)
+    shown.get_by_role("button", name="Erase parts").click()
+    assert shown.locator(".explorer-erased").count() == 0
+    shown.get_by_role("button", name="Erase parts").click()
+    assert shown.locator(".explorer-erased").count() == 1
+
+
+def test_no_file_is_asked_for_while_one_is_made(shown):
+    shown.get_by_role("button", name="JSON").click()
+    shown.evaluate("explorer.busy('Preparing the file…')")
+    shown.get_by_role("button", name="report").click(force=True)
+    assert shown.get_by_role("button", name="report").get_attribute("aria-disabled") == "true"
+    shown.evaluate("explorer.busy(null)")
+    shown.get_by_role("button", name="ZIP").click()
+    assert [detail["kind"] for detail in emitted(shown, "export")] == ["json", "zip"]
+
+
 def test_no_version_is_lost(shown, two_versions, explained):
     again, _ = two_versions
     versions = shown.locator(".explorer-versions button")
@@ -392,12 +451,13 @@ def test_a_new_photograph_drops_the_versions(shown, two_versions, data):
     assert emitted(shown, "export")[0]["version"] == 0
 
 
-def found(data: dict, hidden: float) -> dict:
-    occlusions = [Occlusion(whole=0.6, hidden=hidden, random=0.4) for _ in data["words"]]
+def found(data: dict, hidden: float, random: float = 0.4) -> dict:
+    occlusions = [Occlusion(whole=0.6, hidden=hidden, random=random) for _ in data["words"]]
     return findings(
         occlusions,
         [
-            Signature("misaligned attention", (2,), -3.0, "One word misleads."),
+            Signature("no region", (2,), 0.0, "One word misleads."),
+            Signature("misaligned attention", (2,), -3.0, "Said where the map is tested."),
             Signature("identical maps", (2, 4), 90.0, "Two words share a map."),
         ],
     )
@@ -413,6 +473,8 @@ def test_tests_arrive_after_the_caption_and_judge_the_map(shown, data):
     assert "The map does not hold here" in detail.inner_text()
     shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.401))
     assert "It makes no difference here" in detail.inner_text()
+    shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.6, random=0.8))  # nothing is lost
+    assert "The map does not hold here" in detail.inner_text()
     shown.evaluate("explorer.test(0, null)")
     assert "could not be tested" in detail.inner_text()
 
@@ -423,6 +485,7 @@ def test_signatures_stand_beside_their_words(shown, data):
     assert "One word misleads." not in shown.inner_text("#word-detail")
     shown.locator("#caption button").nth(2).click()
     assert "One word misleads." in shown.inner_text("#word-detail")
+    assert "Said where" not in shown.inner_text("#root")
 
 
 def test_tests_of_another_version_wait_for_it(shown, two_versions, data):

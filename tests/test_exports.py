@@ -8,6 +8,8 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -32,11 +34,24 @@ def explained(captioner) -> ExplainedCaption:
 def test_every_kind_is_a_file_of_its_type_named_after_the_caption(explained, kind):
     file = export(explained, kind)
     beginnings = {"json": b"{", "report": b"<!doctype html", "png": b"\x89PNG", "pdf": b"%PDF", "gif": b"GIF89a"}
+    beginnings["zip"] = b"PK"
     assert file.data.lower().startswith(beginnings[kind].lower())
     stem, _, suffix = file.name.rpartition(".")
     assert suffix == file.media_type.split("/")[1]
     assert stem == file_stem(explained.text)
     assert explained.words[0].text in stem
+
+
+def test_the_zip_holds_a_file_of_every_other_kind(explained, monkeypatch):
+    given = []
+    monkeypatch.setattr(exports, "report", lambda *arguments, **options: given.append(options) or "report")
+    found, hidden = {"occlusions": []}, np.eye(3, dtype=bool)
+    together = ZipFile(io.BytesIO(export(explained, "zip", colour_map="magma", findings=found, hidden=hidden).data))
+    assert {Path(name).suffix for name in together.namelist()} == {".json", ".html", ".png", ".pdf", ".gif"}
+    assert {Path(name).stem for name in together.namelist()} == {file_stem(explained.text)}
+    picture = next(name for name in together.namelist() if name.endswith("png"))
+    assert together.read(picture) == export(explained, "png", colour_map="magma", hidden=hidden).data
+    assert given == [{"findings": found, "hidden": hidden}]
 
 
 def test_the_json_reads_back(explained):
@@ -72,7 +87,7 @@ def test_the_colour_map_is_used(explained, kind):
 
 @pytest.mark.parametrize("kind", ["exe", "", None])
 def test_an_unknown_kind_is_refused_with_the_choices(explained, kind):
-    with pytest.raises(ValueError, match="json, report, png, pdf, gif"):
+    with pytest.raises(ValueError, match="json, report, png, pdf, gif, zip"):
         export(explained, kind)
 
 
@@ -127,7 +142,7 @@ def test_no_drawing_is_left_in_memory(explained, monkeypatch):
 
     def watched(*arguments, **options):
         drawn = figure(*arguments, **options)
-        pictures.extend(weakref.ref(axes.images[0]) for axes in drawn.axes)
+        pictures.extend(weakref.ref(picture) for axes in drawn.axes for picture in axes.images)
         return drawn
 
     monkeypatch.setattr(exports, "figure", watched)

@@ -96,11 +96,13 @@ def test_a_map_of_another_shape_is_refused(photograph, shape):
 def test_a_figure_has_the_photograph_and_a_panel_for_every_word(captioner, photograph):
     explained = captioner.explain(photograph)
     drawn = figure(explained)
-    titles = [axes.get_title() for axes in drawn.axes]
-    assert len(titles) == 1 + len(explained.words)
-    for title, word in zip(titles[1:], explained.words):
-        assert word.text in title
-        assert f"{word.probability:.0%}" in title
+    _, *panels, _ = drawn.axes  # between the photograph and the scale of colours
+    assert len(panels) == len(explained.words)
+    for panel, word in zip(panels, explained.words):
+        assert word.text in panel.get_title()
+        assert f"{word.probability:.0%}" in panel.get_title()
+        assert f"{word.region_logits.max():+.2f}" in panel.get_title() or word.region_logits.max() < 0
+    assert drawn.get_suptitle() == explained.text
     file = io.BytesIO()
     drawn.savefig(file, format="pdf")
     assert file.getvalue().startswith(b"%PDF")

@@ -72,7 +72,7 @@ def test_a_caption_whose_words_point_at_their_own_regions_has_no_signature():
 def test_a_content_word_without_a_region_for_it_is_found():
     against = caption("a dog on grass", dog=word("dog", -at(3)))
     assert found(against) == [(NO_REGION, (1,))]
-    assert '"dog"' in signatures(against)[0].text
+    assert "“dog”" in signatures(against)[0].text
     assert found(caption("a dog on grass", dog=word("dog", at(3, 1e-4)))) == [(NO_REGION, (1,))]
 
 
@@ -87,7 +87,7 @@ def test_hiding_regions_that_matter_no_more_than_others_is_misaligned(hidden):
     (signature,) = signatures(explained, [Occlusion(0.9, 0.2, 0.9), Occlusion(whole=0.8, hidden=hidden, random=0.5)])
     assert (signature.name, signature.words) == (MISALIGNED, (1,))
     assert signature.value == pytest.approx(100 * (0.5 - hidden))
-    assert f"{hidden:.0%}" in signature.text
+    assert f"{100 * hidden:.0f} %" in signature.text
 
 
 def test_a_map_that_points_nowhere_in_particular_is_not_misaligned():
@@ -119,7 +119,7 @@ def test_two_things_at_the_same_regions_have_identical_maps():
     (signature,) = signatures(explained)
     assert (signature.name, signature.words) == (IDENTICAL, (1, 4))
     assert signature.value == pytest.approx(100)
-    assert '"man" and "frisbee"' in signature.text
+    assert "“man” and “frisbee”" in signature.text
 
 
 def test_maps_that_share_a_part_are_not_identical():

@@ -14,11 +14,13 @@ from PIL import Image
 
 from captioner.app.component import explorer, shown
 from captioner.app.endpoints import MAX_BEAM_SIZE, MAX_CHARACTERS, RequestError, check_settings
+from captioner.app.explore import FORGET_AFTER
 from captioner.app.messages import FAILED, alert
 from captioner.explanation import ExplainedCaption
 from captioner.explorer import explorer_data
 from captioner.photographs import PhotographError, open_photograph
 from captioner.predictor import Captioner, PrefixError
+from captioner.rendering import fit
 from captioner.vocabulary import sentence
 
 _PRIVATE = {"api_visibility": "private"}
@@ -44,11 +46,12 @@ def compare(models: Mapping[str, Captioner]) -> None:
         right = _settings("right", "B", names, names[min(1, len(names) - 1)], beam_size=3 if len(names) > 1 else 1)
     start = gr.Button("Compare", variant="primary", elem_id="compare-start")
     message = gr.HTML(elem_id="compare-message")
+    kept = gr.State(None, time_to_live=FORGET_AFTER)  # the photograph that the captions are of
     summary = gr.HTML(elem_id="compare-summary")
     with gr.Row(equal_height=False):
         views = [_view("left", "A"), _view("right", "B")]
 
-    def on_start(upload: dict[str, Any] | None, *settings: Any) -> dict[Any, Any]:
+    def on_start(upload: dict[str, Any] | None, before: Image.Image | None, *settings: Any) -> dict[Any, Any]:
         """Caption the photograph twice; whatever goes wrong, the last two captions stay."""
         if upload is None:
             return {message: alert("Choose a photograph first.")}
@@ -56,20 +59,23 @@ def compare(models: Mapping[str, Captioner]) -> None:
             photograph = open_photograph(upload["path"])
             a, b = (_explain(models, photograph, *each) for each in (settings[:3], settings[3:]))
             text = difference(a, b, _log_probability(models[settings[0]], photograph, b))
-        except (PhotographError, PrefixError, RequestError) as error:
+        except PhotographError as error:
+            return {message: alert(str(error)), photo: before}
+        except (PrefixError, RequestError) as error:
             return {message: alert(str(error))}
         except Exception:
             logging.getLogger(__name__).exception("comparing failed")
             return {message: alert(FAILED)}
         captions = {view: shown("", explorer_data(each)) for view, each in zip(views, (a, b))}
-        return {message: "", summary: f"<p>{escape(text)}</p>"} | captions
+        compared = f"<p>{escape(_compared(*settings, several=len(models) > 1))}</p><p>{escape(text)}</p>"
+        return {message: "", summary: compared, kept: fit(photograph)} | captions
 
-    def on_photo(upload: dict[str, Any] | None, *settings: Any) -> dict[Any, Any]:
-        return on_start(upload, *settings) if upload else {message: ""}
+    def on_photo(upload: dict[str, Any] | None, *others: Any) -> dict[Any, Any]:
+        return on_start(upload, *others) if upload else {message: ""}
 
     comparing = {
-        "inputs": [photo, *left, *right],
-        "outputs": [message, summary, *views],
+        "inputs": [photo, kept, *left, *right],
+        "outputs": [photo, kept, message, summary, *views],
         "show_progress_on": views,
         "preprocess": False,  # gr.Image would decode the file, and fail without a word on one that is no photograph
         "trigger_mode": "always_last",
@@ -92,6 +98,16 @@ def difference(a: ExplainedCaption, b: ExplainedCaption, b_by_a: float | None) -
     changes = "; ".join(_changes(words, others))
     found = f"{changes[0].upper()}{changes[1:]}. {likely}"
     return found if b_by_a is None else f"{found} {_preference(a.log_probability - b_by_a)}"
+
+
+def _compared(*settings: Any, several: bool) -> str:
+    """What two captions were made with: of A and then of B the model, the beam size and the first words."""
+    sides = []
+    for letter, (name, beam_size, first_words) in zip("AB", (settings[:3], settings[3:])):
+        model = f"{name}, " if several else ""
+        begun = f", begun with “{first_words}”" if first_words else ""
+        sides.append(f"{letter}: {model}beam size {beam_size}{begun}")
+    return f"{'. '.join(sides)}."
 
 
 def _changes(words: list[str], others: list[str]) -> Iterator[str]:

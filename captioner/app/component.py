@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -21,32 +21,48 @@ from captioner.exports import Exported
 _SCRIPT = """
 const options = OPTIONS;
 const busy = {choose: 'Captioning again…', erase: 'Captioning again…', export: 'Preparing the file…'};
+const PATIENCE = 90000; // milliseconds after which a person is told that no answer came
 const memory = (window.explorers ??= {})[options.name] ??= {heard: {}, told: []};
 const view = new Explorer(element.firstElementChild, {
   ids: options.ids,
   actions: options.actions,
   on: (name, detail) => {
-    if (busy[name]) view.busy(busy[name]);
+    if (busy[name]) wait(busy[name]);
     trigger(name, {photograph: memory.photograph, ...detail});
   },
 });
 
+// The connection may be lost, or the server too busy to take what is asked.
+function wait(text) {
+  clearTimeout(memory.waiting);
+  view.busy(text);
+  if (!text) return;
+  memory.waiting = setTimeout(() => {
+    view.busy(null);
+    view.tell('No answer has come from the server. Try again in a moment.');
+  }, PATIENCE);
+}
+
 const hear = {
+  waiting(message) {
+    wait(message.text);
+  },
   value(message) {
     memory.photograph = message.photograph;
-    view.busy(null);
+    wait(null);
     if (message.number) view.add(message.data, message);
     else view.show(message.data, message);
   },
   findings(message) {
-    if (message.photograph === memory.photograph) view.test(message.number, message.findings);
+    if (message.photograph !== memory.photograph) return;
+    for (const [number, findings] of Object.entries(message.findings)) view.test(Number(number), findings);
   },
   error(message) {
-    view.busy(null);
+    wait(null);
     view.tell(message.text);
   },
   download(message) {
-    view.busy(null);
+    wait(null);
     const bytes = Uint8Array.from(atob(message.data), character => character.charCodeAt(0));
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([bytes], {type: message.type}));
@@ -75,7 +91,7 @@ watch(Object.keys(hear), listen);
 
 
 def explorer(elem_id: str, *, ids: bool = False, actions: Sequence[str] = ()) -> gr.HTML:
-    """The explorer, ready for what ``shown``, ``found``, ``failed`` and ``downloaded`` give to tell it.
+    """The explorer, ready for what ``waiting``, ``shown``, ``found``, ``failed`` and ``downloaded`` give to tell it.
 
     With ``ids`` its parts have ids, which one explorer of a page may have. ``actions``, some of "choose", "erase" and
     "export", are what a person can ask for; each is an event of the component, ``component.choose(...)``, with the
@@ -109,16 +125,21 @@ def shown(
     return gr.update(value=_message(**values, data=data))
 
 
-def found(photograph: str, number: int, findings: dict[str, Any] | None) -> dict[str, Any]:
-    """Add what testing a version found, ``captioner.explorer.findings``, None where it could not be tested.
+def waiting(text: str) -> dict[str, Any]:
+    """Say what is being computed, until it is told something else."""
+    return gr.update(waiting=_message(text=text))
+
+
+def found(photograph: str, findings: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
+    """Add what testing versions found, ``captioner.explorer.findings`` by their numbers; None for one that failed.
 
     Forgotten if another photograph is shown.
     """
-    return gr.update(findings=_message(photograph=photograph, number=number, findings=findings))
+    return gr.update(findings=_message(photograph=photograph, findings=findings))
 
 
 def failed(text: str) -> dict[str, Any]:
-    """Say why what was asked for cannot be done."""
+    """Say why what was asked for cannot be done; nothing where that is said elsewhere."""
     return gr.update(error=_message(text=text))
 
 

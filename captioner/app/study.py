@@ -33,7 +33,7 @@ INTRODUCTION = """
 from a map; it takes about ten minutes. Your answers, the name you enter and the time each answer takes are kept on the
 computer that runs this app, nothing else; any name will do, and the same name brings you back to where you were.</p>
 """
-SPOILER = "<p>The results show which kind of map people prefer. Look at them after you have taken part.</p>"
+SPOILER = "<p>The results show which kind of map people prefer: whoever takes part does so before looking.</p>"
 UNFINISHED = "Answer the remaining tasks first: the results would show which map is which."
 FAILED = "Something went wrong. Try again in a moment."
 NOT_STARTED = "Enter your name again to go on."
@@ -170,7 +170,8 @@ def _results(ratings: Sequence[Rating]) -> str:
     found = analyse(ratings)
     if not found.reviewers:
         return "<p>Nobody has answered yet.</p>"
-    reviewers = "1 reviewer" if found.reviewers == 1 else f"{found.reviewers} reviewers"
+    counts = {"reviewer": found.reviewers, "comparison": found.pairs, "guess": found.guesses}
+    seconds = _counted(round(found.seconds), "second")
     wins = [[LABELS[source], *_cells(share)] for source, share in found.wins.items()]
     guessed = [[LABELS[source], *_cells(share)] for source, share in found.guessed.items()]
     against = [
@@ -180,8 +181,8 @@ def _results(ratings: Sequence[Rating]) -> str:
     ]
     table = data_url(to_csv(ratings), "text/csv;charset=utf-8")
     return f"""
-<p>{reviewers}, {found.pairs} comparisons, {found.guesses} guesses, {found.seconds:.0f} seconds an answer (median).</p>
-<div class="study-results"><div>
+<p>{", ".join(_counted(number, of) for of, number in counts.items())}, {seconds} an answer (median).</p>
+<div class="study-results"><div tabindex="0" role="region" aria-label="Tables of the results">
 <h3>Which map explains the word better?</h3>{_table(["Map", "Preferred", "95 % interval", "Answers"], wins)}
 <h3>One map against another</h3>{_table(["Maps", "Preferred", "95 % interval", "Answers"], against)}
 <h3>Guess the word from the map</h3>{_table(["Map", "Right", "95 % interval", "Answers"], guessed)}
@@ -190,6 +191,11 @@ def _results(ratings: Sequence[Rating]) -> str:
 A shuffled map is that of a word said of another photograph. Chance guesses {CHANCE:.0%}; “cannot tell” counts as not
 right. The intervals are Wilson's and take answers as independent.</p>
 <p><a id="study-csv" download="study.csv" href="{table}">Download all answers (CSV)</a></p>"""
+
+
+def _counted(number: int, of: str) -> str:
+    """A number of things in words: "1 guess", "2 guesses"."""
+    return f"{number} {of}" if number == 1 else f"{number} {of}{'es' if of.endswith('s') else 's'}"
 
 
 def _cells(share: Share) -> list[str]:
