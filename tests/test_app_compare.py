@@ -148,12 +148,15 @@ class Comparing:
     def __init__(self, *models: Captioner):
         with gr.Blocks() as self.blocks:
             compare({model.name: model for model in models})
+        self.kept = None  # the photograph compared last
         self.ids = {id_: block.elem_id for id_, block in self.blocks.blocks.items()}
         self.defaults = [block.value for name in ("left", "right") for block in self._settings(name)]
 
     def start(self, path, *settings) -> dict:
         function = next(f for f in self.blocks.fns.values() if ("compare-start", "click") in self._targets(f))
-        answer = function.fn(path and {"path": str(path)}, *(settings or self.defaults))
+        answer = function.fn(path and {"path": str(path)}, self.kept, *(settings or self.defaults))
+        for block in [block for block in answer if isinstance(block, gr.State)]:
+            self.kept = answer.pop(block)
         return {block.elem_id: value for block, value in answer.items()}
 
     def _settings(self, side: str) -> list:
@@ -227,6 +230,22 @@ def test_no_photograph_says_what_to_do(captioner, tmp_path):
     assert "not a photograph" in Comparing(captioner).start(tmp_path / "broken.png")["compare-message"]
 
 
+def test_after_a_bad_photograph_the_one_compared_is_back(captioner, path, photograph, tmp_path):
+    comparing = Comparing(captioner)
+    comparing.start(path)
+    (tmp_path / "broken.png").write_bytes(b"no photograph at all " * 20)
+    answer = comparing.start(tmp_path / "broken.png")
+    assert set(answer) == {"compare-message", "compare-photo"}
+    assert answer["compare-photo"].size == photograph.size
+
+
+def test_the_summary_says_what_the_captions_were_made_with(captioner, path):
+    summary = Comparing(captioner).start(path, "tiny", 3, "", "tiny", 1, "a dog")["compare-summary"]
+    assert "A: beam size 3. B: beam size 1, begun with “a dog”." in summary
+    both = Comparing(captioner, Captioner(tiny_model(image_size=96, seed=1), name="other")).start(path)
+    assert "A: tiny, beam size 3. B: other, beam size 3." in both["compare-summary"]
+
+
 def test_nothing_of_the_tab_is_a_public_endpoint(captioner):
     assert {function.api_visibility for function in Comparing(captioner).blocks.fns.values()} == {"private"}
 
@@ -279,7 +298,7 @@ def test_two_captions_stand_side_by_side_in_a_browser(page, captioner, path):
 
         page.fill("#compare-right-words textarea, #compare-right-words input", "two dog")
         page.click("#compare-start")
-        page.wait_for_selector("#compare-summary p:has-text('two dog')")
+        page.wait_for_selector("#compare-summary p:has-text('begun with “two dog”')")
         page.wait_for_function("document.querySelector('#compare-right').innerText.includes('two')")
         assert (words("left"), words("right")) == (expected(), expected(beam_size=1, prefix="two dog"))
 
