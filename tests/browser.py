@@ -9,8 +9,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import gradio as gr
+import pytest
 
 from captioner import app
 
@@ -20,6 +22,17 @@ CHROMIUM_FLAGS = (
     "--disable-dev-shm-usage"
 ).split()
 SECONDS = 30_000  # milliseconds; a busy machine is slow, and that is no failure
+
+
+def barriers(page: Any, *parts: str) -> list[tuple[str, list[str]]]:
+    """What keeps people out of parts of a page, by their selectors: axe-core's serious and critical findings."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    faded = "all => all.some(one => getComputedStyle(one).opacity < 1)"  # as Gradio shows what it waits for
+    while page.locator(".html-container").evaluate_all(faded):
+        page.wait_for_timeout(50)
+    found = axe.run(page, context={"include": [[part] for part in parts]}).response["violations"]
+    grave = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [(each["id"], [node["failureSummary"] for node in each["nodes"]]) for each in grave]
 
 
 @contextmanager

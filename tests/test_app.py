@@ -23,7 +23,7 @@ from captioner.explanation import ExplainedCaption
 from captioner.predictor import Captioner
 from captioner.session import Session
 from captioner.word_classes import is_content
-from tests.browser import free_port, served, wait_for
+from tests.browser import barriers, free_port, served, wait_for
 from tests.hub_server import HubServer
 from tests.tiny import tiny_model
 
@@ -403,27 +403,22 @@ def test_one_click_on_an_example_or_its_address_gives_its_caption(page, address,
     assert model.runs > runs
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nobody_is_kept_out(browser, address, picture, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    context = browser.new_context(color_scheme=scheme)
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_nobody_is_kept_out(browser, address, picture, scheme, width):
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page = context.new_page()
     person = Person(page, address)
     person.upload(picture)
     person.tested()
     page.locator("#overlay").click(position={"x": 20, "y": 20})
     page.locator(".explorer-settings summary").click()
-    for tab in ("Explore", "Many photos", "Compare"):
+    # Gradio's own components are Gradio's to mend, but pictures to click on need names.
+    ours = ("#introduction", "#explorer", "[id$='message']", "#many-table", "#compare-summary", "#examples button")
+    assert barriers(page, *ours) == []
+    for tab in ("Many photos", "Compare") if width > 390 else ():  # on a phone they are in a menu of Gradio's
         page.get_by_role("tab", name=tab).click()
-        found = axe.run(page, context=OURS).response["violations"]
-        serious = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in GRAVE]
-        assert serious == []
+        assert barriers(page, *ours) == []
     context.close()
-
-
-# Gradio's own components are Gradio's to mend.
-OURS = {"include": [["#introduction"], ["#explorer"], ["[id$='message']"], ["#many-table"], ["#compare-summary"]]}
-GRAVE = ("serious", "critical")
 
 
 def test_on_zero_gpu_hardware_the_model_asks_for_a_gpu_and_elsewhere_for_nothing(model, picture, monkeypatch):

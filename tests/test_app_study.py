@@ -17,7 +17,7 @@ from captioner.photographs import photographs_in
 from captioner.rendering import overlay
 from captioner.study import UNKNOWN, Study
 from captioner.study_tasks import GUESS, PAIR, SOURCES, prepare
-from tests.browser import served
+from tests.browser import barriers, served
 from tests.test_study import CAPTIONS, Speaker
 
 
@@ -279,6 +279,7 @@ def test_the_whole_way_in_a_browser(app, study, pool, page):
             "Map B",
         ]
         page.locator("#study-same").focus()
+        assert barriers(page, "#study-task") == []
         page.keyboard.press("Enter")
         progress(guesses + 2)
         page.keyboard.press("2")
@@ -297,6 +298,10 @@ def test_the_whole_way_in_a_browser(app, study, pool, page):
         page.click("#study-results button")
         page.click("#study-show")
         page.wait_for_selector("#study-found table")
+        assert barriers(page, "#study-begin", "#study-task", "#study-found") == []
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert barriers(page, "#study-task", "#study-found") == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert f"{total - guesses} comparisons" in page.inner_text("#study-found")
         with page.expect_download() as download:
             page.click("#study-csv")
