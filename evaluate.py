@@ -22,12 +22,14 @@ from captioner.entities import ENTITIES_FILE, GroundedCaption, read_entities
 from captioner.evaluation import METRICS, TESTED, evaluate, evaluate_predictions
 from captioner.generation import GenerationConfig
 from captioner.hub import find_model
-from captioner.java_metrics import JAVA_METRICS, JavaError, setup_spice
-from captioner.json_files import write_json
+from captioner.java_metrics import JAVA_METRICS, JavaError, require, setup_spice
+from captioner.json_files import output_file, write_json
 from captioner.named_words import coco_grounded
 from captioner.predictions import read_predictions
 from captioner.provenance import provenance
 from captioner.shards import on_disk
+
+SEED = 0  # of all metrics that draw something
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="val", help="split to score (default: %(default)s)")
     parser.add_argument("--model", help="Hub id or folder (default: CAPTIONER_MODEL, else the bundled model)")
     parser.add_argument("--metrics", default="captions", help=f"comma-separated, of: {choices}")
-    parser.add_argument("--json", type=Path, help="file to write the scores to")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="file to write the scores to")
     parser.add_argument("--limit", type=int, help="score only the first photographs, for a quick look")
     parser.add_argument(
         "--tested",
@@ -47,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     files = parser.add_argument_group("captions in files, in the COCO results format")
     predictions = files.add_mutually_exclusive_group()
-    predictions.add_argument("--save-predictions", type=Path, metavar="FILE", help="file to write the captions to")
+    predictions.add_argument(
+        "--save-predictions", type=output_file, metavar="FILE", help="file to write the captions to"
+    )
     predictions.add_argument(
         "--predictions", type=Path, metavar="FILE", help="score the captions of this file; no model is loaded"
     )
@@ -57,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=False,
         metavar="FOLDER",
-        help="only put the jars that SPICE needs where it finds them: from a folder, by default with Maven (380 MB)",
+        help="only put the jars that SPICE needs where it finds them: from a folder, by default with Maven (386 MB)",
     )
     search = parser.add_argument_group("generation")
     search.add_argument("--beam", type=int, default=GenerationConfig.beam_size, help="beam size (default: %(default)s)")
@@ -98,22 +102,24 @@ def _report(folder: Path, arguments: argparse.Namespace, command: list[str]) -> 
     )
     data = read_data(folder)
     records = of_split(data, arguments.split)[: arguments.limit]
-    metrics = arguments.metrics.split(",")
+    metrics = [name.strip() for name in arguments.metrics.split(",")]
+    require(metrics)  # what is missing is told before anything is asked of it
     # Boxes are many: they are read only for what needs them.
     annotated = {"grounding", "hallucination"} & set(metrics) and any(folder.glob(INSTANCES))
     instances = read_instances(folder) if annotated else None
-    about = {"data": arguments.data.resolve().name, "split": arguments.split, "photographs": len(records)}
-    about["seed"] = 0  # of all metrics that draw something
+    settings = {"data": arguments.data.resolve().name, "split": arguments.split, "limit": arguments.limit}
+    settings |= {"metrics": metrics, "seed": SEED}
     shared = {"metrics": metrics, "instances": instances, "training": _training_captions(data)}
     if arguments.predictions:
         said = read_predictions(arguments.predictions, records)
-        about["run"] = provenance(command)
+        about = settings | {"run": provenance(command, settings, metrics=metrics)}
         return {"model": arguments.predictions.name} | about | evaluate_predictions(said, records, **shared)
     loaded = captioner.load(arguments.model)
     if loaded.notice:
         # Scores under another model's name would be wrong, so there is no falling back here.
         raise captioner.ModelError(loaded.notice)
-    about["run"] = provenance(command, find_model(arguments.model).folder)
+    settings |= {"beam": generation.beam_size, "generation": asdict(generation), "tested": arguments.tested}
+    run = provenance(command, settings, find_model(arguments.model).folder, metrics=metrics)
     results = evaluate(
         loaded,
         records,
@@ -123,7 +129,7 @@ def _report(folder: Path, arguments: argparse.Namespace, command: list[str]) -> 
         save=arguments.save_predictions,
         **shared,
     )
-    return {"model": loaded.name} | about | {"generation": asdict(generation)} | results
+    return {"model": loaded.name} | settings | {"run": run} | results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,6 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.data is None and arguments.setup_spice is False:
         parser.error("--data is required.")
+    if arguments.limit is not None and arguments.limit < 1:
+        parser.error("--limit must be at least 1.")
     try:
         if arguments.setup_spice is not False:
             print(f"SPICE is set up in {setup_spice(arguments.setup_spice)}.")

@@ -10,8 +10,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -30,13 +30,14 @@ from captioner.generation import GenerationConfig
 from captioner.grounding import Grounding
 from captioner.hallucination import Hallucination
 from captioner.hub import load_model
-from captioner.json_files import write_json
+from captioner.json_files import output_file, write_json
 from captioner.measurement import Metric
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.predictor import Captioner
 from captioner.progress import Progress
 from captioner.provenance import provenance
+from captioner.readability import readable
 from captioner.recipes import Recipe, read_recipe
 from captioner.throughput import median_seconds, random_batch
 from captioner.training import freeze_untuned, imitation_loss, train
@@ -100,12 +101,17 @@ def configs(row: Row, seed: int, base: Recipe = BASE) -> tuple[ModelConfig, Trai
     return model, TrainingConfig(**base.training | row.training | {"seed": seed})
 
 
+def folder_of(row: Row, seed: int, setting: Setting) -> Path:
+    """The folder of one run of a row."""
+    return setting.runs / f"{row.name.replace(' ', '-')}-{seed}"
+
+
 def run(row: Row, seed: int, setting: Setting, teachers: Sequence[Path] = ()) -> Path:
     """Train one run of a row, or go on with it, unless it is done. Returns its folder, a model folder.
 
     Raises ``ValueError`` where the folder holds a run with other settings.
     """
-    folder = setting.runs / f"{row.name.replace(' ', '-')}-{seed}"
+    folder = folder_of(row, seed, setting)
     model_config, config = configs(row, seed, setting.base)
     log = folder / "log.jsonl"
     done = len(log.read_text().splitlines()) if log.exists() else 0
@@ -139,6 +145,11 @@ def _check(folder: Path, model_config: ModelConfig, config: TrainingConfig) -> N
         raise ValueError(f"{folder} holds a run that differs in {', '.join(changed)}. Remove it, or name other --runs.")
 
 
+def trained_seconds(folder: Path) -> float:
+    """How long the run in a folder was trained, however often it was interrupted: what its log says."""
+    return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["seconds"]
+
+
 def measure(folder: Path, setting: Setting) -> dict[str, Any]:
     """The setting's metrics on ``val`` of the model in a folder; kept beside it."""
     kept = folder / f"{setting.table}.json"
@@ -146,7 +157,7 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
         return json.loads(kept.read_text())
     captioner = Captioner(load_model(folder), name=folder.name)
     model, vocabulary = captioner.model, captioner.vocabulary
-    records = of_split(read_karpathy(setting.data), "val")
+    records = readable(of_split(read_karpathy(setting.data), "val"), setting.cache)
     features = cached_features(
         [record.path for record in records], model.encoder, model.config.preprocessing, setting.cache, label="val"
     )
@@ -245,6 +256,37 @@ def _at(values: Any, path: Sequence[str]) -> float | None:
     return values
 
 
+def about(
+    rows: Sequence[Row],
+    setting: Setting,
+    command: Sequence[str],
+    *,
+    java: Collection[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the report of a table says beside its figures, once the runs of all rows are there.
+
+    ``settings`` decide about the figures, ``more`` among them; ``run`` is the ``provenance`` of ``command``. Training
+    may have taken place in earlier calls: ``training_seconds`` are those of all runs, whenever that was.
+    """
+    model, training = configs(Row("base"), 0, setting.base)
+    settings = {"data": setting.data.resolve().name, "model": asdict(model), "training": asdict(training)}
+    settings |= {"rows": [asdict(row) for row in rows], "tested": setting.tested, **(more or {})}
+    return {
+        "split": "val",
+        "beam": GenerationConfig.beam_size,
+        "seeds": sorted({seed for row in rows for seed in row.seeds}),
+        "settings": settings,
+        "run": provenance(command, settings, metrics=java),
+        "training_seconds": round(sum(row_seconds(row, setting) for row in rows), 1),
+    }
+
+
+def row_seconds(row: Row, setting: Setting) -> float:
+    """How long all runs of a row were trained."""
+    return sum(trained_seconds(folder_of(row, seed, setting)) for seed in row.seeds)
+
+
 def figure(lines: Sequence[dict[str, Any]]) -> Figure:
     """Captions against grounding, a point a row, with bars where there are several seeds."""
     drawn = Figure(figsize=(8, 5), layout="constrained")
@@ -268,8 +310,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(parser, ROWS, runs=Path("runs/ablation"))
     parser.add_argument("--tested", type=int, default=12, help="photographs for faithfulness (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="file to write the table to")
-    parser.add_argument("--figure", type=Path, help="file to draw the table to, .png or .pdf")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="file to write the table to")
+    parser.add_argument("--figure", type=output_file, metavar="FILE", help="file to draw the table to, .png or .pdf")
     return parser
 
 
@@ -293,12 +335,13 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     files = (arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache)
     setting = Setting("ablation", BASE, *files, tested=arguments.tested)
-    rows = [row for row in ROWS if row.name in arguments.rows]
+    rows = [replace(row, seeds=row.seeds[: arguments.seeds]) for row in ROWS if row.name in arguments.rows]
     lines = []
     try:
         for row in rows:
-            folders = [run(row, seed, setting) for seed in row.seeds[: arguments.seeds]]
-            lines.append(summarise(row, [measure(folder, setting) for folder in folders]))
+            folders = [run(row, seed, setting) for seed in row.seeds]
+            line = summarise(row, [measure(folder, setting) for folder in folders])
+            lines.append(line | {"training_seconds": round(row_seconds(row, setting), 1)})
             print(json.dumps(lines[-1]))
     except (DataError, OSError, ValueError) as error:
         print(f"captioner.ablation: {error}", file=sys.stderr)
@@ -309,12 +352,9 @@ def main(argv: list[str] | None = None) -> int:
     for line in lines:
         line["step time"] = seconds[line["name"]] / seconds[ROWS[0].name]  # of the whole model's
     if arguments.json:
-        report = {"split": "val", "beam": GenerationConfig.beam_size, "tested": arguments.tested, "rows": lines}
-        model, training = configs(Row("base"), 0, BASE)
-        report |= {"decoder": asdict(model.decoder), "training": asdict(training)}
-        report |= {"run": provenance(["-m", "captioner.ablation", *argv])}
+        report = about(rows, setting, ["-m", "captioner.ablation", *argv])
         report |= {"seconds": round(time.monotonic() - started, 1)}  # without the runs that were there already
-        write_json(arguments.json, report)
+        write_json(arguments.json, report | {"tested": arguments.tested, "rows": lines})
     if arguments.figure:
         figure(lines).savefig(arguments.figure, dpi=150)
     return 0

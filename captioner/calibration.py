@@ -26,11 +26,12 @@ from captioner.datasets import read_data
 from captioner.decoder import Decoder
 from captioner.familiarity import UNFAMILIAR, Familiarity, auroc, mean_features
 from captioner.hub import ModelError, SavedModel, load_model, save_model
-from captioner.json_files import write_json
+from captioner.json_files import output_file, write_json
 from captioner.model import CaptionModel
 from captioner.non_photographs import noise, text_pages
 from captioner.photographs import PhotographError, PhotographSource, open_photograph
 from captioner.provenance import provenance
+from captioner.readability import readable
 from captioner.reading import read
 from captioner.teaching import padded
 from captioner.vocabulary import PAD, UNKNOWN
@@ -198,8 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="folder of the model, which is changed")
     parser.add_argument("--data", type=Path, required=True, help="folder with dataset*.json and images/")
     parser.add_argument("--coco", type=Path, help="folder with photographs of COCO, to try familiarity on")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the measurements to")
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="file to draw reliability to, .png or .pdf")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="file to write the measurements to")
+    parser.add_argument("--figure", type=output_file, metavar="FILE", help="file to draw reliability to, .png or .pdf")
     parser.add_argument("--limit", type=int, metavar="N", help="N photographs of each split alone, for a quick look")
     return parser
 
@@ -216,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         saved = load_model(arguments.model)
         saved.model.to("cuda" if torch.cuda.is_available() else "cpu")
         records = read_data(arguments.data)
-        validation = of_split(records, "val")[: arguments.limit]
+        validation = readable(of_split(records, "val")[: arguments.limit])
         training = of_split(records, "train")
         chosen = np.random.default_rng(SEED).permutation(len(training))[: arguments.limit or LEARNT]
         sentences = [caption for record in validation for caption in record.raw]
@@ -225,20 +226,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             "text": text_pages(sentences, STRANGE, seed=SEED),
         }
         if arguments.coco:
-            strange["coco"] = [record.path for record in read_data(arguments.coco)[:STRANGE]]
-        calibrated, measured = calibrate(saved, [training[index] for index in chosen], validation, strange)
+            strange["coco"] = [record.path for record in readable(read_data(arguments.coco)[:STRANGE])]
+        usual = readable([training[index] for index in chosen])
+        calibrated, measured = calibrate(saved, usual, validation, strange)
         save_model(arguments.model, calibrated)
     except (DataError, ModelError, PhotographError, OSError, ValueError) as error:
         print(f"captioner.calibration: {error}", file=sys.stderr)
         return 2
-    run = provenance(["-m", "captioner.calibration", *argv], arguments.model)  # the model as it is now
+    settings = {"data": arguments.data.resolve().name, "split": "val", "limit": arguments.limit, "seed": SEED}
+    settings |= {"learnt": LEARNT, "strange": {kind: len(pictures) for kind, pictures in strange.items()}}
+    run = provenance(["-m", "captioner.calibration", *argv], settings, arguments.model)  # the model as it is now
     seconds = round(time.monotonic() - started, 1)
-    report = {"run": run, "split": "val", "seed": SEED} | measured | {"seconds": seconds}
+    report = {"run": run, "split": "val", "seed": SEED, "settings": settings} | measured | {"seconds": seconds}
     print(json.dumps(report, indent=1))
     if arguments.json:
         write_json(arguments.json, report)
     if arguments.figure:
-        arguments.figure.parent.mkdir(parents=True, exist_ok=True)
         figure(report).savefig(arguments.figure, dpi=150)
     return 0
 

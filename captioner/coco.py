@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.boxes import Box
-from captioner.data import CaptionedPhotograph, DataError, LeftOut, described, usable
+from captioner.data import CaptionedPhotograph, DataError, LeftOut, described, is_id, usable
 
 _CAPTIONS, _INSTANCES = "captions_", "instances_"
 INSTANCES = f"annotations/{_INSTANCES}*.json"
@@ -102,11 +102,13 @@ def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _by_id(entries: list[dict[str, Any]], left_out: LeftOut) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
+def _by_id(entries: list[dict[str, Any]], left_out: LeftOut) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {}
     for entry in entries:
         if not isinstance(entry, dict) or "id" not in entry:
             left_out.add("entries without an id", repr(entry)[:40])
+        elif not is_id(entry["id"]):
+            left_out.add("broken entries", repr(entry)[:40])
         elif entry["id"] in found:
             left_out.add("ids given twice", str(entry["id"]))
         else:
@@ -117,10 +119,13 @@ def _by_id(entries: list[dict[str, Any]], left_out: LeftOut) -> dict[int, dict[s
 def _annotated(content: dict[str, Any], left_out: LeftOut) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Every photograph with its annotations, both in file order."""
     images = _by_id(content["images"], left_out)
-    annotations: dict[int, list[dict[str, Any]]] = {image: [] for image in images}
+    annotations: dict[int | str, list[dict[str, Any]]] = {image: [] for image in images}
     for number, annotation in _by_id(content["annotations"], left_out).items():
-        if annotation.get("image_id") in annotations:
-            annotations[annotation["image_id"]].append(annotation)
+        photograph = annotation.get("image_id")
+        if not is_id(photograph):
+            left_out.add("broken entries", repr(annotation)[:40])
+        elif photograph in annotations:
+            annotations[photograph].append(annotation)
         else:
             left_out.add("annotations of unlisted photographs", str(number))
     return [(image, annotations[number]) for number, image in images.items()]

@@ -28,7 +28,7 @@ class CaptionedPhotograph:
     split: str
     tokens: tuple[tuple[str, ...], ...]  # one tuple of lower-case words per caption
     raw: tuple[str, ...]  # the captions as people wrote them
-    coco_id: int | None = None
+    coco_id: int | str | None = None
 
     @property
     def image_id(self) -> int | str:
@@ -63,7 +63,7 @@ class LeftOut:
 
 
 def described(
-    path: Path, split: str, captions: Iterable[Any], left_out: LeftOut, coco_id: int | None = None
+    path: Path, split: str, captions: Iterable[Any], left_out: LeftOut, coco_id: int | str | None = None
 ) -> CaptionedPhotograph:
     """A photograph with those of its captions that hold a word."""
     raw, tokens = [], []
@@ -128,16 +128,32 @@ def read_karpathy(folder: Path | str) -> list[CaptionedPhotograph]:
 def _karpathy(images: Iterable[Any], folder: Path, left_out: LeftOut) -> Iterator[CaptionedPhotograph]:
     for image in images:
         try:
-            yield CaptionedPhotograph(
-                path=folder / image.get("filepath", "") / image["filename"],
-                split=image["split"],
-                tokens=tuple(tuple(map(sys.intern, sentence["tokens"])) for sentence in image["sentences"]),
-                raw=tuple(sentence["raw"] for sentence in image["sentences"]),
-                coco_id=image.get("cocoid"),
-            )
+            yield _photograph(image, folder, left_out)
         except (KeyError, TypeError, AttributeError):
             name = image.get("filename") if isinstance(image, dict) else image
             left_out.add("broken entries", repr(name)[:40])
+
+
+def _photograph(image: Any, folder: Path, left_out: LeftOut) -> CaptionedPhotograph:
+    """An entry of the Karpathy layout. Raises ``KeyError``, ``TypeError`` or ``AttributeError`` for anything else."""
+    path, split, coco_id = folder / image.get("filepath", "") / image["filename"], image["split"], image.get("cocoid")
+    if not isinstance(split, str) or not (coco_id is None or is_id(coco_id)):
+        raise TypeError("a split is text, an id a number or text")
+    tokens, raw = [], []
+    for sentence in image["sentences"]:
+        if not isinstance(sentence["raw"], str) or not isinstance(sentence["tokens"], list):
+            raise TypeError("a caption is text, its tokens are a list")
+        if sentence["tokens"]:
+            tokens.append(tuple(map(sys.intern, sentence["tokens"])))
+            raw.append(sentence["raw"])
+        else:
+            left_out.add("captions without a word", path.name)
+    return CaptionedPhotograph(path, split, tuple(tokens), tuple(raw), coco_id)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value of JSON can stand for a photograph or an annotation."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def of_split(records: Sequence[CaptionedPhotograph], *splits: str) -> list[CaptionedPhotograph]:

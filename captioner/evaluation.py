@@ -26,6 +26,7 @@ from captioner.metrics import describe_captions, score_captions
 from captioner.photographs import open_photograph
 from captioner.predictions import write_predictions
 from captioner.predictor import Captioner
+from captioner.readability import readable
 from captioner.sanity import Sanity
 from captioner.signatures import Signatures
 from captioner.vocabulary import Vocabulary, sentence, tokenize
@@ -77,7 +78,10 @@ def evaluate(
     tested: int = TESTED,
     save: Path | None = None,
 ) -> dict[str, Any]:
-    """Measurements of the photographs in ``records``, one key for each metric asked for, and the seconds it took.
+    """Measurements of the photographs in ``records``, one key for each metric asked for.
+
+    Beside them stand the number of ``photographs`` and the ``seconds`` it took. Photographs that cannot be decoded are
+    left out, with a warning.
 
     METEOR and SPICE, asked for by ``meteor`` and ``spice``, stand with the captions' other scores. ``phrases``:
     grounded captions by file name, which grounding needs; ``instances``: the boxes of COCO's objects by
@@ -85,8 +89,9 @@ def evaluate(
     one generated is not novel. Faithfulness, and the maps by gradients that are compared in grounding, are measured on
     the first ``tested`` photographs. ``save``: a file for the captions, in the COCO results format.
 
-    Raises ``ValueError`` for a metric that does not exist, ``DataError`` for grounding without phrases, ``JavaError``
-    for METEOR or SPICE where they cannot run; all before a photograph is captioned.
+    Raises ``ValueError`` for a metric that does not exist, ``DataError`` for grounding without phrases and where no
+    photograph can be decoded, ``JavaError`` for METEOR or SPICE where they cannot run; all before a photograph is
+    captioned.
     """
     asked = _asked(metrics, (*METRICS, *JAVA_METRICS))
     if "grounding" in asked and phrases is None:
@@ -94,6 +99,7 @@ def evaluate(
             "Grounding needs boxes: entities.json or COCO instances beside the data. Leave it out, or add them."
         )
     started = time.monotonic()
+    records = readable(records)
     captions = CaptionScores(captioner.vocabulary, java=asked, training=training)
     measured = {
         name: {"": captions} if name == "captions" else _metrics(name, captioner, phrases, instances, tested)
@@ -108,7 +114,7 @@ def evaluate(
                 metric.add(seen)
     if save:
         write_predictions(save, records, said)
-    results = {name: _joined(parts) for name, parts in measured.items()}
+    results = {"photographs": len(records)} | {name: _joined(parts) for name, parts in measured.items()}
     return results | {"seconds": round(time.monotonic() - started, 1)}
 
 
@@ -130,7 +136,7 @@ def evaluate_predictions(
         )
     asked = _asked(metrics, CAPTION_METRICS)
     started = time.monotonic()
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"photographs": len(records)}
     if "captions" in asked:
         results["captions"] = _scores(captions, [record.raw for record in records], asked, training)
     if "hallucination" in asked:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -114,6 +116,13 @@ def require(metrics: Collection[str]) -> None:
         raise JavaError(f"{needs} Java: install a Java runtime, 8 or newer, so that `java` runs.")
     if "spice" in metrics and (absent := _absent(_jars())):
         raise JavaError(f"SPICE needs {', '.join(absent)} in {_jars()}: run python evaluate.py --setup-spice.")
+
+
+def versions() -> dict[str, str]:
+    """The versions of ``java`` and ``pycocoevalcap``, by which METEOR and SPICE run; both must be there."""
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, errors="replace").stderr
+    named = re.search(r'version "([^"]+)"', said)
+    return {"java": named[1] if named else said.strip(), "pycocoevalcap": version("pycocoevalcap")}
 
 
 def setup_spice(folder: Path | None = None) -> Path:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from captioner.ablation import Row, Setting, add_flags, averaged, configs, measure, run
+from captioner.ablation import Row, Setting, add_flags, averaged, configs, measure, run, trained_seconds
 from captioner.data import DataError
 from captioner.generation import GenerationConfig
 from captioner.hub import replace_file
-from captioner.json_files import write_json
+from captioner.json_files import output_file, write_json
 from captioner.provenance import provenance
 from captioner.recipes import read_recipe
 
@@ -76,13 +77,8 @@ def line_of(row: Row, setting: Setting) -> dict[str, Any]:
     folders = [run(row, seed, setting, teachers) for seed in row.seeds]
     line = {"name": row.name, "recipe": BASE.name, "seeds": len(row.seeds)}
     line |= averaged([measure(folder, setting) for folder in folders], COLUMNS)
-    line["minutes"] = mean(map(_minutes, folders)) + sum(map(_minutes, teachers))
+    line["minutes"] = (mean(map(trained_seconds, folders)) + sum(map(trained_seconds, teachers))) / 60
     return line | {"settings": settings(row, setting)}
-
-
-def _minutes(folder: Path) -> float:
-    """How long a run took, however often it was interrupted."""
-    return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["seconds"] / 60
 
 
 def _in_order(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,13 +87,29 @@ def _in_order(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: places.get((line["name"], line["recipe"]), len(places)))
 
 
+def _report(lines: Sequence[dict[str, Any]], command: Sequence[str], seconds: float) -> dict[str, Any]:
+    """The table with what it says of itself: the last call to it, which took ``seconds``; rows have their own."""
+    settings = {f"{line['name']}, {line['recipe']}": line.get("settings") for line in lines}
+    seeds = {seed for own in settings.values() if own for seed in own["seeds"]}
+    return {
+        "split": "val",
+        "beam": GenerationConfig.beam_size,
+        "seeds": sorted(seeds),
+        "run": provenance(command, settings),
+        "seconds": round(seconds, 1),
+        "rows": list(lines),
+    }
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m captioner.levers", description="Make single changes to one recipe; compare the models on val."
     )
     add_flags(parser, ROWS, runs=Path("runs/levers"))
     parser.add_argument("--text", type=Path, required=True, help="sentences for the row that learns them first")
-    parser.add_argument("--json", type=Path, required=True, help="file of the table, which goes on where it is there")
+    parser.add_argument(
+        "--json", type=output_file, required=True, metavar="FILE", help="file of the table, continued where it is there"
+    )
     return parser
 
 
@@ -105,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
+    started, command = time.monotonic(), ["-m", "captioner.levers", *argv]
     files = (arguments.data, arguments.encoder_weights, arguments.runs, arguments.cache, arguments.text)
     setting = Setting("levers", BASE, *files, metrics=("captions", "grounding", "hallucination"))
     rows = [replace(row, seeds=row.seeds[: arguments.seeds]) for row in ROWS if row.name in arguments.rows]
@@ -113,11 +126,12 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows:
             if any(line.get("settings") == settings(row, setting) for line in lines):
                 continue
-            line = line_of(row, setting) | {"run": provenance(["-m", "captioner.levers", *argv])}
+            line = line_of(row, setting)
+            line |= {"run": provenance(command, line["settings"])}
             print(json.dumps(line))
             others = [other for other in lines if (other["name"], other["recipe"]) != (row.name, BASE.name)]
             lines = _in_order([*others, line])
-            report = {"split": "val", "beam": GenerationConfig.beam_size, "rows": lines}
+            report = _report(lines, command, time.monotonic() - started)
             replace_file(arguments.json, lambda path, report=report: write_json(path, report))
     except (DataError, OSError, ValueError) as error:
         print(f"captioner.levers: {error}", file=sys.stderr)

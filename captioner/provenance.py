@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from captioner import java_metrics
 from captioner.hub import CONFIG_FILE, WEIGHTS_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def provenance(argv: Sequence[str], model_folder: Path | None = None) -> dict[str, Any]:
+def provenance(
+    argv: Sequence[str],
+    settings: Mapping[str, Any],
+    model_folder: Path | None = None,
+    *,
+    metrics: Collection[str] = (),
+) -> dict[str, Any]:
     """What a file of results says of its run, under the key ``run``; plain values for JSON.
 
     ``argv``: all that Python was called with, a script or ``-m`` and a module first. ``command`` is made of it;
     ``commit``, of this program, ends in ``-dirty`` where files differ from it, and is left out where there is no git
     checkout; ``model`` are the SHA-256 hashes of the files in ``model_folder``, left out for a run without a model;
-    ``versions`` are those of Python and of what decides about numbers.
+    ``config`` is the ``config_hash`` of the ``settings``, to which a model adds the hash of its own under ``model``;
+    ``versions`` are those of Python and of what decides about numbers, with Java's where it is asked for among the
+    ``metrics``.
 
     Raises ``OSError`` where the folder holds no model.
     """
@@ -30,10 +40,24 @@ def provenance(argv: Sequence[str], model_folder: Path | None = None) -> dict[st
     if commit := _commit():
         found["commit"] = commit
     if model_folder is not None:
-        files = (CONFIG_FILE, WEIGHTS_FILE)
-        found["model"] = {file: hashlib.sha256((model_folder / file).read_bytes()).hexdigest() for file in files}
-    packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
-    return found | {"versions": {"python": platform.python_version(), **packages}}
+        found["model"] = model_hashes(model_folder)
+        settings = {**settings, "model": found["model"][CONFIG_FILE]}
+    versions = {"python": platform.python_version()}
+    versions |= {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    if java_metrics.JAVA_METRICS.keys() & set(metrics):
+        versions |= java_metrics.versions()
+    return found | {"config": config_hash(settings), "versions": versions}
+
+
+def model_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 hashes of a model's files by their names. Raises ``OSError`` where the folder holds no model."""
+    return {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (CONFIG_FILE, WEIGHTS_FILE)}
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """The SHA-256 of settings as JSON in one form, keys sorted and no spaces: equal settings have equal hashes."""
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _commit() -> str | None:

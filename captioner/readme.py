@@ -1,4 +1,4 @@
-"""The README's tables and numbers, made from the JSON files of results: ``python -m captioner.readme``.
+"""The README's tables, numbers and figures, made from the JSON files of results: ``python -m captioner.readme``.
 
 Marks that no reader sees say in README.md what is from where. A table stands between ``<!-- table: NAME -->`` and
 ``<!-- /table -->``, NAME being one of ``TABLES``. A number in a sentence has its mark right behind it::
@@ -7,7 +7,8 @@ Marks that no reader sees say in README.md what is from where. A table stands be
 
 names a file of results, the keys to the value in it, with dots between them, and a format: one of Python's, or one of
 ``FORMATS``, or ``±`` for a mean with its standard deviation over seeds, where there is one. An item of a list is found
-by its ``name``, or by its number, of which -1 is the last; a ``.jsonl`` file is a list of its lines.
+by its ``name``, or by its number, of which -1 is the last; a ``.jsonl`` file is a list of its lines. The figures are
+those that the README shows from ``assets/results``, see ``captioner/figures.py``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ README, RESULTS = ROOT / "README.md", ROOT / "assets" / "results"
 
 # The rows of the table of captions: files of results on val, and what is scored there.
 MODELS = {"val.json": "bundled model", "val-before-self-critical.json": "before self-critical training, not calibrated"}
+
+# What several tables show of captions and of decoders: keys in the results, how each is shown, and the titles.
+_VARIETY = {"vocabulary": ".0f", "novel": ".1f", "length": ".1f"}
+_VARIETY_TITLES = "different words | novel, % | words a caption"
+_SPEED = {"words_per_second": ",.0f", "words_per_second_ratio": ".2f", "caption_ms": ".1f", "caption_ms_ratio": ".2f"}
+_SPEED_TITLES = "words learnt a second | ratio to the first row | ms a caption | ratio to the first row"
 
 
 class ReadmeError(ValueError):
@@ -105,10 +112,12 @@ def captions(results: Path) -> str:
     def row(file: str, name: str) -> list[str]:
         measured = Measured(results / file)
         beam = measured.shown("generation", "beam_size", form="d")
-        return [name, beam, *(measured.shown_if_any("captions", score) for score in scores), f"`{file}`"]
+        cells = [measured.shown_if_any("captions", score) for score in scores]
+        cells += [measured.shown_if_any("captions", key, form=form) for key, form in _VARIETY.items()]
+        return [name, beam, *cells, f"`{file}`"]
 
-    titles = "model | beam | BLEU-1 | BLEU-2 | BLEU-3 | BLEU-4 | METEOR | SPICE | ROUGE-L | CIDEr-D | JSON"
-    return _table(titles, (row(*model) for model in MODELS.items()))
+    titles = "model | beam | BLEU-1 | BLEU-2 | BLEU-3 | BLEU-4 | METEOR | SPICE | ROUGE-L | CIDEr-D"
+    return _table(f"{titles} | {_VARIETY_TITLES} | JSON", (row(*model) for model in MODELS.items()))
 
 
 def maps(results: Path) -> str:
@@ -118,14 +127,15 @@ def maps(results: Path) -> str:
     names = {"region_word": "region-word map (shown)", "attention": "attention of the head (alpha)"}
     names |= {layer: layer.replace("_", " ") for layer in reversed(layers)}
     names |= {layers[-1]: f"decoder layer {len(layers)}"}
-    names |= {"grad_cam": "Grad-CAM*", "input_gradient": "input gradient*", "shuffled": "map of another word"}
+    names |= {"grad_cam": "Grad-CAM", "input_gradient": "input gradient", "shuffled": "map of another word"}
     names |= {"centre": "always the centre", "uniform": "uniform"}
 
     def row(key: str, name: str) -> list[str]:
         sure = (measured.shown_with_interval("grounding", score, key) for score in ("pointing", "correctness"))
-        return [name, *sure, *(measured.shown_if_any("grounding", score, key) for score in ("entropy", "overlap"))]
+        wide = (measured.shown_if_any("grounding", score, key) for score in ("entropy", "overlap"))
+        return [name, *sure, *wide, measured.shown("grounding", "phrases_by_map", key, form=",d")]
 
-    titles = "map | pointing, % | correctness, % | entropy, % | overlap, %"
+    titles = "map | pointing, % | correctness, % | entropy, % | overlap, % | phrases"
     return _table(titles, (row(*kind) for kind in names.items()))
 
 
@@ -264,13 +274,12 @@ def familiarity(results: Path) -> str:
 def throughput(results: Path) -> str:
     """How fast the decoders learn and caption, with ratios to the first."""
     measured = Measured(results / "throughput.json")
-    forms = {"name": "", "parameters": "millions", "words_per_second": ",.0f", "words_per_second_ratio": ".2f"}
-    forms |= {"caption_ms": ".1f", "caption_ms_ratio": ".2f"}
+    forms = {"name": "", "parameters": "millions"} | _SPEED
     rows = (
         [measured.shown("decoders", number, key, form=form) for key, form in forms.items()]
         for number in measured.numbers("decoders")
     )
-    return _table("decoder | parameters | words learnt a second | ratio | ms a caption | ratio", rows)
+    return _table(f"decoder | parameters | {_SPEED_TITLES}", rows)
 
 
 def comparison(results: Path) -> str:
@@ -279,29 +288,43 @@ def comparison(results: Path) -> str:
     scores = [(judged, score) for judged in ("captions", "others") for score in measured.value("scores")]
     numbers = {judged: measured.shown("references", judged, form=".0f") for judged, _ in scores}
     titles = [f"{score.replace('CIDEr', 'CIDEr-D')}, {numbers[judged]} references" for judged, score in scores]
-    forms = {"pointing": "±", "pointing of attention": "±", "parameters": "millions"}
-    forms |= {"words_per_second_ratio": ".2f", "caption_ms_ratio": ".2f"}
+    maps = ("pointing", "correctness", "pointing of attention", "correctness of attention")
+    forms = dict.fromkeys(maps, "±") | {"parameters": "millions"} | _SPEED
 
     def row(number: str) -> list[str]:
         path = ("rows", number)
+        # A person is judged by the others alone.
+        described = "captions" if measured.value(*path, "captions") else "others"
         return [
             measured.shown(*path, "name", form=""),
             measured.shown_if_any(*path, "seeds", form="d"),
             *(measured.shown_if_any(*path, *score, form="±") for score in scores),
+            *(measured.shown_if_any(*path, described, key, form=form) for key, form in _VARIETY.items()),
             *(measured.shown_if_any(*path, key, form=form) for key, form in forms.items()),
         ]
 
-    titles = " | ".join(["captions by", "seeds", *titles, "pointing", "of attention", "decoder"])
-    return _table(f"{titles} | words learnt a second | ms a caption", map(row, measured.numbers("rows")))
+    titles = " | ".join(["captions by", "seeds", *titles, _VARIETY_TITLES, *maps, "decoder", _SPEED_TITLES])
+    return _table(titles, map(row, measured.numbers("rows")))
 
 
-_ALL = (captions, maps, phrases, orders, sanity, ablation, layers)
+def coco(results: Path) -> str:
+    """Captions, hallucination and grounding on photographs of another kind than those that were learnt from."""
+    measured = Measured(results / "coco-sample.json")
+    scores = [measured.shown_if_any("captions", score) for score in ("BLEU-4", "METEOR", "ROUGE-L", "CIDEr")]
+    sure = [measured.shown_with_interval("hallucination", score) for score in ("CHAIR-s", "CHAIR-i")]
+    sure += [measured.shown_with_interval("grounding", "pointing", key) for key in ("region_word", "centre")]
+    titles = "photographs | BLEU-4 | METEOR | ROUGE-L | CIDEr-D | CHAIR-s, % | CHAIR-i, % | pointing, %"
+    return _table(f"{titles} | always the centre, %", [[measured.shown("photographs", form="d"), *scores, *sure]])
+
+
+_ALL = (captions, coco, maps, phrases, orders, sanity, ablation, layers)
 _ALL += (levers, comparison, calibration, familiarity, throughput)
 TABLES: dict[str, Callable[[Path], str]] = {table.__name__: table for table in _ALL}
 
 _TABLE = re.compile(r"<!-- table: (?P<name>\w+) -->\n(?P<old>(?:(?!<!--).)*)<!-- /table -->", re.DOTALL)
 _VALUE = r"\[[^\[\]]*\]|-?\d[\d,]*(?:\.\d+)?(?: ± \d+\.\d+| M)?"
 _NUMBER = re.compile(rf"(?P<old>{_VALUE})(?P<mark><!-- (?P<file>\S+\.jsonl?) (?P<path>[^<>]+) (?P<form>\S+) -->)")
+_FIGURE = re.compile(r"\(assets/results/([^()\s]+\.png)\)")
 _COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 
 
@@ -337,20 +360,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m captioner.readme",
-        description="Write the README's tables and numbers from the files under assets/results.",
+        description="Make the README's tables, numbers and figures from the files under assets/results.",
     )
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where the README differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where anything differs")
     arguments = parser.parse_args(argv)
+    from captioner import figures  # what draws them needs the training's packages, which a model card does without
+
     try:
         text, differences = rebuild(README.read_text(encoding="utf-8"), RESULTS)
-    except ReadmeError as error:
+        stale = [name for name in _FIGURE.findall(text) if figures.is_stale(name, RESULTS)]
+    except (OSError, ValueError) as error:
         print(f"captioner.readme: {error}", file=sys.stderr)
         return 2
-    for difference in differences:
+    for difference in [*differences, *(f"figure {name}" for name in stale)]:
         print(difference)
-    if arguments.check:
-        return 1 if differences else 0
-    README.write_text(text, encoding="utf-8")
+    if not (differences or stale):
+        print("README.md is up to date: its tables, numbers and figures are those of assets/results.")
+    elif arguments.check:
+        return 1
+    else:
+        README.write_text(text, encoding="utf-8")
+        for name in stale:
+            figures.draw(name, RESULTS)
     return 0
 
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from captioner.encoder import Encoder, EncoderConfig
 from captioner.enhancement import PhraseBoxes
 from captioner.examples import Batch
 from captioner.generation import GenerationConfig, beam_search
-from captioner.json_files import write_json
+from captioner.json_files import output_file, write_json
 from captioner.model import DECODERS, ModelConfig
 from captioner.provenance import provenance
 from captioner.training import imitation_loss
@@ -176,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the encoder: 1 for 7 x 7 regions, 2 for 14 x 14 (default: %(default)s)",
     )
     parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    parser.add_argument("--json", type=Path, help="file to write the table to")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="file to write the table to")
     return parser
 
 
@@ -195,10 +194,11 @@ def main(argv: list[str] | None = None) -> int:
             f"{line['words_per_second_ratio']:8.2f}{line['caption_ms']:12.1f}{line['caption_ms_ratio']:8.2f}"
         )
     if arguments.json:
-        report = {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        report |= {"rounds": arguments.rounds, "grid": model.grid, "vocabulary": VOCABULARY, "words": WORDS}
-        report |= {"batch": training.batch, "captions": training.captions, "decoder": asdict(model.decoder)}
-        report |= {"seed": SEED, "run": provenance(["-m", "captioner.throughput", *argv])}
+        settings = {"model": asdict(model), "training": asdict(training), "decoders": [*map(asdict, CONTENDERS)]}
+        settings |= {"rounds": arguments.rounds, "vocabulary": VOCABULARY, "words": WORDS, "seed": SEED}
+        report = {"device": str(device), "threads": torch.get_num_threads(), "grid": model.grid}
+        report |= {"beam": GenerationConfig.beam_size, "seed": SEED, "settings": settings}
+        report |= {"run": provenance(["-m", "captioner.throughput", *argv], settings)}
         report |= {"decoders": lines, "seconds": round(time.monotonic() - started, 1)}
         write_json(arguments.json, report)
     return 0

@@ -29,6 +29,7 @@ from captioner.language import pretrain, read_sentences
 from captioner.metrics import CiderD, score_captions
 from captioner.model import CaptionModel, ModelConfig
 from captioner.progress import Progress
+from captioner.readability import readable
 from captioner.reading import read
 from captioner.reinforcement import Reward, self_critical_loss
 from captioner.shards import read_captions
@@ -176,8 +177,13 @@ def train(
         raise ValueError("Shards hold no phrase boxes: give --boxes 0.")
     output.mkdir(parents=True, exist_ok=True)
     records = read_data(data)
-    training = read_captions(shards) if shards else of_split(records, *train_splits)
-    validation = of_split(records, val_split)
+
+    def decodable(part: list[CaptionedPhotograph]) -> list[CaptionedPhotograph]:
+        with distributed.first_before_others():
+            return readable(part, cache)
+
+    training = read_captions(shards) if shards else decodable(of_split(records, *train_splits))
+    validation = decodable(of_split(records, val_split))
     vocabulary = Vocabulary.of((w for r in training for w in r.tokens), least_count=config.least_count)
     torch.manual_seed(config.seed)
     model = CaptionModel(model_config, vocabulary=len(vocabulary))

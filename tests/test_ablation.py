@@ -5,6 +5,7 @@ import pytest
 
 from captioner import ablation
 from captioner.ablation import Row, summarise
+from captioner.provenance import config_hash
 from captioner.recipes import Recipe
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -41,7 +42,13 @@ def test_one_command_makes_the_table_and_its_figure(arguments, monkeypatch):
     assert ablation.main(arguments) == 0
     table, figure = (ablation.Path(arguments[arguments.index(flag) + 1]) for flag in ("--json", "--figure"))
     assert figure.stat().st_size > 1000
-    whole, plain = json.loads(table.read_text())["rows"]
+    report = json.loads(table.read_text())
+    assert (report["split"], report["beam"], report["seeds"]) == ("val", 3, [0, 1])
+    assert report["run"]["config"] == config_hash(report["settings"])
+    trained = sum(row["training_seconds"] for row in report["rows"])
+    assert report["training_seconds"] == pytest.approx(trained, abs=0.2)
+    assert report["seconds"] > trained
+    whole, plain = report["rows"]
     assert {"CIDEr", "CIDEr ±", "pointing", "correctness", "deletion", "parameters"} <= set(whole)
     assert whole["step time"] == 1
     assert plain["step time"] > 0
@@ -54,8 +61,11 @@ def test_one_command_makes_the_table_and_its_figure(arguments, monkeypatch):
 
     monkeypatch.setattr(ablation, "train", trained_again)
     assert ablation.main([*arguments, "--rows", "plain head"]) == 0
-    (only,) = json.loads(table.read_text())["rows"]
+    again = json.loads(table.read_text())
+    (only,) = again["rows"]
     assert only | {"step time": 0} == plain | {"step time": 0}
+    assert again["training_seconds"] == plain["training_seconds"]  # whenever that was
+    assert again["run"]["config"] != report["run"]["config"]
 
 
 def test_a_finished_run_of_other_settings_is_not_taken_for_the_row(arguments, monkeypatch, capsys):

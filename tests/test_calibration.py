@@ -93,7 +93,17 @@ def test_the_command_writes_what_it_found_into_the_model(calibrated):
 
 def test_the_report_says_what_was_measured(calibrated):
     *_, report = calibrated
-    assert set(report) == {"run", "split", "seed", "temperature", "before", "after", "familiarity", "seconds"}
+    assert set(report) == {
+        "run",
+        "split",
+        "seed",
+        "settings",
+        "temperature",
+        "before",
+        "after",
+        "familiarity",
+        "seconds",
+    }
     assert report["after"]["nll"] <= report["before"]["nll"]
     for when in ("before", "after"):
         assert set(report[when]) == {"ece", "nll", "bins"}

@@ -113,8 +113,17 @@ def test_broken_entries_are_left_out(coco):
     write(coco, "captions", [*CAPTIONS, *broken], images=[{"id": 90}, *IMAGES])
     with pytest.warns(UserWarning, match="left out") as warned:
         assert read_coco(coco) == known
-    for part in ("2 x entries without an id", "1 x broken entries", "2 x captions without a word", "(51)"):
+    for part in ("2 x entries without an id", "2 x broken entries ({'id': 51}", "2 x captions without a word"):
         assert part in str(warned[0].message)
+
+
+@pytest.mark.parametrize("number", [[7], None, 7.5, True, {"id": 7}])
+def test_ids_of_other_types_are_broken_entries(coco, number):
+    known = read_coco(coco)
+    annotations = [{"id": 50, "image_id": number, "caption": "A bird"}, {"id": number, "image_id": 7, "caption": "No"}]
+    write(coco, "captions", [*CAPTIONS, *annotations], images=[*IMAGES, {"id": number, "file_name": "dog.jpg"}])
+    with pytest.warns(UserWarning, match="3 x broken entries"):
+        assert read_coco(coco) == known
 
 
 def test_a_broken_file_beside_others_is_left_out(coco):

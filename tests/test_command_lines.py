@@ -143,6 +143,29 @@ def test_evaluation_says_what_is_wrong(arguments, tmp_path, model_folder, capsys
     assert capsys.readouterr().err.startswith("evaluate.py: ")
 
 
+@pytest.mark.parametrize("flag", ["--json", "--save-predictions"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(flag, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "_report", None)
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--data", str(tmp_path), flag, str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"argument {flag}: {tmp_path} cannot be written" in capsys.readouterr().err
+
+
+def test_fewer_photographs_than_one_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--data", str(tmp_path), "--limit", "0"])
+    assert ended.value.code == 2
+    assert "--limit must be at least 1." in capsys.readouterr().err
+
+
+def test_metrics_may_have_spaces_between_them(tmp_path, model_folder, capsys):
+    data = make_data(tmp_path / "tiny")
+    command = ["--data", str(data), "--model", str(model_folder), "--limit", "1"]
+    assert evaluate.main([*command, "--metrics", "captions, hallucination"]) == 0
+    assert {"captions", "hallucination"} <= json.loads(capsys.readouterr().out).keys()
+
+
 def test_training_says_what_is_wrong(tmp_path, capsys):
     assert train.main(f"--data {tmp_path} --encoder-weights x --output {tmp_path / 'run'}".split()) == 2
     assert "Karpathy" in capsys.readouterr().err

@@ -5,9 +5,11 @@ import pytest
 
 from captioner import ablation, comparison
 from captioner.ablation import Row
+from captioner.comparison import Judge
 from captioner.data import of_split, read_karpathy
 from captioner.metrics import score_captions
 from captioner.predictions import read_predictions, write_predictions
+from captioner.provenance import config_hash
 from captioner.recipes import Recipe
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -81,14 +83,21 @@ def test_one_command_makes_the_whole_table(report):
     assert report["references"] == {"captions": 2, "others": 1}
     ours, lstm, *_, commonest, person = report["rows"]
     assert {"CIDEr ±", "BLEU-4 ±", "ROUGE-L"} <= ours["captions"].keys() & ours["others"].keys()
-    assert {"pointing", "pointing ±", "pointing of attention", "parameters"} <= ours.keys()
+    assert {"pointing", "pointing ±", "pointing of attention", "parameters", "training_seconds"} <= ours.keys()
+    assert {"correctness", "correctness ±", "correctness of attention"} <= ours.keys()
     assert ours["words_per_second_ratio"] == ours["caption_ms_ratio"] == 1
-    assert lstm["words_per_second_ratio"] > 0
+    assert lstm["words_per_second_ratio"] == pytest.approx(lstm["words_per_second"] / ours["words_per_second"])
+    assert lstm["caption_ms_ratio"] == pytest.approx(lstm["caption_ms"] / ours["caption_ms"])
     assert "pointing" not in lstm  # its logits are no sum over regions
     assert "CIDEr ±" not in lstm["captions"]  # one seed has no spread
     assert commonest["captions"]["vocabulary"] <= commonest["captions"]["length"]
     assert person["captions"] == {}  # a person cannot be judged by the own caption
+    assert commonest["captions"]["novel"] == 0
+    assert all({"vocabulary", "length", "novel"} <= line["captions"].keys() for line in report["rows"][:-1])
+    assert {"vocabulary", "length", "novel"} <= person["others"].keys()
     assert report["scores"] == ["BLEU-4", "ROUGE-L", "CIDEr"]
+    assert (report["split"], report["beam"], report["seeds"]) == ("val", 3, [0, 1])
+    assert report["run"]["config"] == config_hash(report["settings"])
 
 
 def test_scores_are_those_of_the_captions_of_every_seed(folder, report, records):
@@ -111,6 +120,19 @@ def test_what_is_there_is_neither_trained_nor_captioned_again(report, rows_again
     assert others == report["rows"][2:]  # floors and a person do not hang on the decoders
 
 
+def test_another_model_has_a_row_of_its_captions_and_its_maps(folder, rows_again, records):
+    model = folder / "runs" / "whole-model-1"
+    before = {file: file.stat().st_mtime_ns for file in model.iterdir()}
+    line = rows_again("--models", str(model))[1]
+    assert line["name"] == "whole-model-1"
+    said = read_predictions(model / "captions.json", records)
+    assert line["captions"] | score_captions(said, [record.raw for record in records]) == line["captions"]
+    of_ablation = json.loads((model / "ablation.json").read_text())
+    assert line["correctness"] == pytest.approx(of_ablation["grounding"]["correctness"]["region_word"])
+    assert line["parameters"] == of_ablation["parameters"]
+    assert {file: file.stat().st_mtime_ns for file in model.iterdir()} == before
+
+
 def test_captions_of_others_have_a_row_by_the_name_of_their_file(rows_again, records, tmp_path):
     said = [record.raw[0] for record in records]
     write_predictions(tmp_path / "someone.json", records, said)
@@ -123,11 +145,12 @@ def test_captions_of_others_have_a_row_by_the_name_of_their_file(rows_again, rec
 
 def test_a_person_and_a_model_meet_the_same_references(records):
     raw = [record.raw for record in records]
-    person = comparison.scores_of_others(None, records)
+    judge = Judge(records, ["A dog ."])
+    person = judge.person()
     rounds = [score_captions([r[n] for r in raw], [[r[1 - n]] for r in raw])["BLEU-1"] for n in (0, 1)]
     assert person["BLEU-1"] == pytest.approx(mean(rounds))
     said = [r[0] for r in raw]
-    model = comparison.scores_of_others(said, records)
+    model = judge.by_others(said)
     assert model["BLEU-1"] == pytest.approx(mean([rounds[0], 100]))
 
 

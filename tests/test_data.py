@@ -79,6 +79,12 @@ def test_another_layout_is_refused_naming_the_file(tmp_path: Path, content: byte
         {"split": "train", "sentences": []},
         {"filename": "a.jpg", "split": "train", "sentences": [{"tokens": ["a"]}]},
         {"filename": 3, "split": "train", "sentences": []},
+        {"filename": "a.jpg", "split": None, "sentences": []},
+        {"filename": "a.jpg", "split": ["train"], "sentences": []},
+        {"filename": "a.jpg", "split": "train", "sentences": [], "cocoid": [7]},
+        {"filename": "a.jpg", "split": "train", "sentences": [{"tokens": ["a"], "raw": 5}]},
+        {"filename": "a.jpg", "split": "train", "sentences": [{"tokens": "a", "raw": "A"}]},
+        {"filename": "a.jpg", "split": "train", "sentences": None},
     ],
 )
 def test_a_broken_entry_is_left_out_with_a_warning(tmp_path: Path, broken):
@@ -125,6 +131,12 @@ def test_photographs_given_twice_or_without_captions_are_left_out(tmp_path: Path
     for part in ("2 x photographs given twice (a.jpg, b.jpg)", "1 x photographs without captions (d.jpg)"):
         assert part in str(warning.message)
     assert "2 x captions without a word (d.jpg, d.jpg)" in str(warning.message)
+
+
+def test_captions_without_a_word_are_left_out_of_their_photograph(tmp_path: Path):
+    with pytest.warns(UserWarning, match=r"1 x captions without a word \(0\.jpg\)"):
+        (record,) = read_karpathy(write(tmp_path, [described_entry("0.jpg", "train", ".", "A dog.")]))
+    assert (record.tokens, record.raw) == ((("a", "dog"),), ("A dog.",))
 
 
 def test_sound_data_is_read_without_a_warning(tmp_path: Path, recwarn):

@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_captions(captioner, records):
 
 def test_all_metrics_at_once_make_one_report_of_plain_values(captioner, folder, records):
     results = evaluate(captioner, records[:4], metrics=METRICS, phrases=read_entities(folder), tested=2)
-    assert set(results) == {*METRICS, "seconds"}
+    assert set(results) == {*METRICS, "photographs", "seconds"}
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     grounding, faithfulness = results["grounding"], results["faithfulness"]
     assert {"region_word", "attention", "centre", "uniform", "shuffled", "grad_cam"} <= set(grounding["pointing"])
@@ -51,7 +51,8 @@ def test_all_metrics_at_once_make_one_report_of_plain_values(captioner, folder, 
 
 
 def test_what_was_not_asked_for_is_absent(captioner, records):
-    assert set(evaluate(captioner, records[:2], metrics=["hallucination"])) == {"hallucination", "seconds"}
+    results = evaluate(captioner, records[:2], metrics=["hallucination"])
+    assert set(results) == {"hallucination", "photographs", "seconds"}
 
 
 def test_grounding_without_boxes_says_what_is_missing(captioner, records):
@@ -101,7 +102,7 @@ def test_predictions_score_as_the_model_that_made_them(captioner, records, java,
     of_model = evaluate(captioner, records, metrics=metrics, training=training, save=tmp_path / "said.json")
     said = read_predictions(tmp_path / "said.json", records)
     of_file = evaluate_predictions(said, records, metrics=metrics, training=training)
-    assert set(of_file) == {"captions", "hallucination", "seconds"}
+    assert set(of_file) == {"captions", "hallucination", "photographs", "seconds"}
     assert of_file | {"seconds": 0} == of_model | {"seconds": 0}
 
 

@@ -3,15 +3,20 @@
 import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from captioner import java_metrics
+from captioner.data import of_split, read_karpathy
 from captioner.java_metrics import JARS, JavaError, meteor, require, setup_spice, spice
 from captioner.metrics import ptb_tokenize
+
+FLICKR8K = Path(__file__).resolve().parents[2] / "shared" / "flickr8k"
 
 
 def runs(metric: str) -> pytest.MarkDecorator:
@@ -47,6 +52,20 @@ def as_sent(caption: str) -> str:
     return " ".join(ptb_tokenize(caption)).encode(errors="replace").decode()
 
 
+def reference_meteor(references: dict[int, list[str]], candidates: dict[int, list[str]]) -> float:
+    """What ``pycocoevalcap`` says, in percent, of captions that are tokenised."""
+    reference = Meteor()
+    score = reference.compute_score(references, candidates)[0]
+    reference.meteor_p.stdout.close()
+    reference.meteor_p.stderr.close()
+    return 100 * score
+
+
+def reference_tokens(captions: dict[int, Sequence[str]]) -> dict[int, list[str]]:
+    """What ``pycocoevalcap`` makes of captions, with the Stanford tokenizer."""
+    return PTBTokenizer().tokenize({i: [{"caption": one} for one in several] for i, several in captions.items()})
+
+
 @runs("meteor")
 def test_meteor_equals_the_reference_implementation_whatever_the_language_of_the_machine(monkeypatch):
     captions = AWKWARD + random_captions(40)
@@ -54,15 +73,31 @@ def test_meteor_equals_the_reference_implementation_whatever_the_language_of_the
     references = [[captions[-index], captions[index - 1]] for index in range(len(captions))] + [["A dog ."]] * len(
         AWKWARD
     )
-    reference = Meteor()
-    expected = reference.compute_score(
+    expected = reference_meteor(
         {index: [as_sent(caption) for caption in captions] for index, captions in enumerate(references)},
         {index: [as_sent(caption)] for index, caption in enumerate(candidates)},
-    )[0]
-    reference.meteor_p.stdout.close()
-    reference.meteor_p.stderr.close()
+    )
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=de -Duser.country=DE -Dfile.encoding=ISO-8859-1")
-    assert meteor(candidates, references) == pytest.approx(100 * expected, abs=1e-6)
+    assert meteor(candidates, references) == pytest.approx(expected, abs=1e-6)
+
+
+@runs("meteor")
+@pytest.mark.skipif(not FLICKR8K.is_dir(), reason=f"There is no Flickr8k at {FLICKR8K}.")
+def test_meteor_of_flickr8k_equals_the_reference_implementation():
+    records = of_split(read_karpathy(FLICKR8K), "val")
+    assert len(records) == 1000
+    said, references = [record.raw[0] for record in records], [record.raw[1:] for record in records]
+    expected = reference_meteor(
+        reference_tokens(dict(enumerate(references))), reference_tokens({i: [one] for i, one in enumerate(said)})
+    )
+    assert meteor(said, references) == pytest.approx(expected, abs=1e-4)
+
+
+@runs("meteor")
+def test_the_versions_are_those_of_java_and_of_the_reference_implementation():
+    found = java_metrics.versions()
+    assert set(found) == {"java", "pycocoevalcap"}
+    assert all(part[:1].isdigit() for part in found.values())
 
 
 @runs("spice")

@@ -8,6 +8,7 @@ import pytest
 from captioner import ablation, levers, readme
 from captioner.ablation import Row
 from captioner.progress import Progress
+from captioner.provenance import config_hash
 from captioner.recipes import Recipe
 from tests.tiny_data import make_data, make_encoder_weights
 
@@ -80,6 +81,10 @@ def test_a_row_has_its_scores_and_its_minutes(table):
     assert base["minutes"] == pytest.approx((seconds["base-0"] + seconds["base-1"]) / 2 / 60)
     assert taught["minutes"] == pytest.approx((seconds["distilled-0"] + seconds["base-1"]) / 60)
     assert len(readme.levers(table.file.parent).splitlines()) == 4
+    report = json.loads(table.file.read_text())
+    assert (report["split"], report["beam"], report["seeds"]) == ("val", 3, [0, 1])
+    assert base["run"]["config"] == config_hash(base["settings"]) != taught["run"]["config"]
+    assert {"run", "seconds"} <= report.keys()
 
 
 def test_the_table_grows_row_by_row_and_makes_no_row_twice(table, monkeypatch):

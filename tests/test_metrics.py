@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import shutil
+import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +131,43 @@ def peak_memory(measure, captions: int) -> int:
 def test_memory_does_not_grow_with_the_captions_scored(measure):
     peak_memory(measure, 20)  # what is made once stays out of the comparison
     assert peak_memory(measure, 2000) < peak_memory(measure, 100) + 2000
+
+
+STATM = Path("/proc/self/statm")
+
+
+class ManyCaptions:
+    """Captions of few words in many orders, kept by nobody; ``pages``: what memory was in use at some of them."""
+
+    def __init__(self, count: int, noted: tuple[int, ...]):
+        self.count, self.noted, self.pages = count, noted, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        for number in range(self.count):
+            if number in self.noted:
+                self.pages.append(int(STATM.read_text().split()[1]))
+            yield " ".join(WORDS[number // len(WORDS) ** place % len(WORDS)] for place in range(4))
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="Memory is read from /proc, as Linux has it.")
+@pytest.mark.parametrize("measure", [score_captions, lambda said, _: describe_captions(said)])
+def test_memory_is_flat_over_a_hundred_thousand_captions(measure):
+    said = ManyCaptions(100_000, noted=(10_000, 99_999))
+    kinds = [("A dog .",), ("Two dogs .",), ("A man runs .",)]
+    measure(said, [kinds[number % 3] for number in range(len(said))])
+    before, after = (pages * resource.getpagesize() for pages in said.pages)
+    assert after < before + 4e6  # the captions alone would take more than that
+
+
+def test_a_thousand_captions_are_scored_within_five_seconds_of_a_processor():
+    dice = random.Random(0)
+    said, *people = ([" ".join(dice.choices(WORDS, k=11)) for _ in range(1000)] for _ in range(6))
+    started = time.process_time()
+    score_captions(said, list(zip(*people)))
+    assert time.process_time() - started < 5
 
 
 def test_captions_are_described_by_their_words_alone():

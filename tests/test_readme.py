@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
-from captioner import readme
+from captioner import figures, readme
 from captioner.readme import Measured, ReadmeError, rebuild
 
 VALUES = {
@@ -151,10 +152,10 @@ def test_a_table_of_results_that_are_missing_is_an_error(results):
 
 def test_scores_that_were_not_measured_are_blank(results, monkeypatch):
     monkeypatch.setattr(readme, "MODELS", {"val.json": "bundled model"})
-    scores = {"BLEU-1": 62.0, "METEOR": 20.0, "CIDEr": 54.7}
+    scores = {"BLEU-1": 62.0, "METEOR": 20.0, "CIDEr": 54.7, "vocabulary": 408, "length": 9.63}
     write(results, "val.json", {"generation": {"beam_size": 3}, "captions": scores})
     assert readme.captions(results).splitlines()[2] == (
-        "| bundled model | 3 | 62.0 |  |  |  | 20.0 |  |  | 54.7 | `val.json` |"
+        "| bundled model | 3 | 62.0 |  |  |  | 20.0 |  |  | 54.7 | 408 |  | 9.6 | `val.json` |"
     )
 
 
@@ -188,21 +189,27 @@ def test_throughput_has_a_row_for_every_decoder(results):
 
 
 def test_captioners_are_compared_against_all_references_and_against_the_others(results):
-    ours = {"name": "CNN", "seeds": 3, "parameters": 2559209, "captions": {"CIDEr": 39.04, "CIDEr ±": 0.86}}
-    ours |= {"others": {"CIDEr": 37.0, "CIDEr ±": 0.5}, "pointing": 73.4, "pointing of attention": 71.1}
-    ours |= {"words_per_second_ratio": 1.0, "caption_ms_ratio": 1.0}
-    rows = [ours, {"name": "a person", "captions": {}, "others": {"CIDEr": 81.2}}]
-    write(results, "comparison.json", {"scores": ["CIDEr"], "references": {"captions": 5, "others": 4}, "rows": rows})
+    said = {"METEOR": 17.0, "CIDEr": 39.04, "CIDEr ±": 0.86, "vocabulary": 121.7, "length": 10.98, "novel": 87.5}
+    ours = {"name": "CNN", "seeds": 3, "parameters": 2559209, "captions": said}
+    ours |= {"others": {"METEOR": 16.0, "CIDEr": 37.0, "CIDEr ±": 0.5}, "pointing": 73.4, "pointing of attention": 71.1}
+    ours |= {"correctness": 65.2, "correctness of attention": 60.1}
+    ours |= {"words_per_second": 4321.5, "words_per_second_ratio": 1.0, "caption_ms": 23.45, "caption_ms_ratio": 1.0}
+    person = {"METEOR": 25.0, "CIDEr": 81.2, "vocabulary": 2000, "length": 11.0, "novel": 99.0}
+    rows = [ours, {"name": "a person", "captions": {}, "others": person}]
+    report = {"scores": ["METEOR", "CIDEr"], "references": {"captions": 5, "others": 4}, "rows": rows}
+    write(results, "comparison.json", report)
     heading, _, *lines = readme.comparison(results).splitlines()
-    assert "| CIDEr-D, 5 references | CIDEr-D, 4 references |" in heading
+    assert "| METEOR, 5 references | CIDEr-D, 5 references | METEOR, 4 references | CIDEr-D, 4 references |" in heading
+    assert "| words learnt a second | ratio to the first row | ms a caption | ratio to the first row |" in heading
     assert lines == [
-        "| CNN | 3 | 39.0 ± 0.9 | 37.0 ± 0.5 | 73.4 | 71.1 | 2.6 M | 1.00 | 1.00 |",
-        "| a person |  |  | 81.2 |  |  |  |  |  |",
+        "| CNN | 3 | 17.0 | 39.0 ± 0.9 | 16.0 | 37.0 ± 0.5 | 122 | 87.5 | 11.0 | 73.4 | 65.2 | 71.1 | 60.1 | 2.6 M "
+        "| 4,322 | 1.00 | 23.4 | 1.00 |",
+        "| a person |  |  |  | 25.0 | 81.2 | 2000 | 99.0 | 11.0 |  |  |  |  |  |  |  |  |  |",
     ]
     assert {line.count("|") for line in lines} == {heading.count("|")}
 
 
-@pytest.mark.parametrize("name", ["captions", "maps", "phrases", "orders", "sanity", "ablation", "layers"])
+@pytest.mark.parametrize("name", ["captions", "coco", "maps", "phrases", "orders", "sanity", "ablation", "layers"])
 def test_every_row_of_a_table_has_all_its_columns(name):
     heading, rule, *rows = readme.TABLES[name](readme.RESULTS).splitlines()
     assert rows
@@ -233,7 +240,19 @@ def test_writing_makes_the_readme_agree(own_readme, capsys):
     assert own_readme.read_text(encoding="utf-8") == "§ 54.7<!-- some.json captions.CIDEr .1f -->\n"
     assert "should be 54.7" in capsys.readouterr().out
     assert readme.main(["--check"]) == 0
-    assert capsys.readouterr().out == ""
+    assert "README.md is up to date" in capsys.readouterr().out
+
+
+def test_figures_are_checked_and_drawn_as_tables_are(own_readme, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "FIGURES", {"some.png": lambda report: Figure()})
+    own_readme.write_text("54.7<!-- some.json captions.CIDEr .1f --> ![A figure](assets/results/some.png)")
+    assert readme.main(["--check"]) == 1
+    assert capsys.readouterr().out == "figure some.png\n"
+    assert readme.main([]) == 0
+    assert readme.main(["--check"]) == 0
+    own_readme.write_text("![A figure](assets/results/other.png)")
+    assert readme.main(["--check"]) == 2
+    assert "no figure 'other.png'" in capsys.readouterr().err
 
 
 def test_a_mistake_in_a_mark_is_told_in_a_line(own_readme, capsys):

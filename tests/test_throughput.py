@@ -49,5 +49,7 @@ def test_the_command_line_prints_a_table_and_writes_it(tmp_path, monkeypatch, ca
     small[0] |= {"name": "LSTM", "caption_ms": 2.0, "caption_ms_ratio": 1.0}
     monkeypatch.setattr(throughput, "measure", lambda *_, **__: small)
     assert throughput.main(["--json", str(tmp_path / "results" / "table.json"), "--device", "cpu"]) == 0
-    assert json.loads((tmp_path / "results" / "table.json").read_text())["decoders"] == small
+    report = json.loads((tmp_path / "results" / "table.json").read_text())
+    assert report["decoders"] == small
+    assert (report["beam"], report["seed"]) == (3, 0)
     assert "LSTM" in capsys.readouterr().out
