@@ -99,8 +99,8 @@ OLDER = {
     "val-faithfulness.json": {"config", "beam"},
     "val-before-self-critical.json": {"config", "beam"},
     "calibration.json": {"config"},
-    "ablation.json": {"command", "commit", "config", "versions", "seed", "seconds"},
-    "ablation-grid.json": {"config", "seed"},
+    "ablation.json": {"command", "commit", "config", "versions", "seed", "seconds", "training_seconds"},
+    "ablation-grid.json": {"config", "seed", "training_seconds"},
 }
 # What has no sense for a file: a calibration reads captions and searches none, speed is measured on random data.
 WITHOUT = {"calibration.json": {"beam"}, "throughput.json": {"split"}}
