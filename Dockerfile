@@ -10,7 +10,7 @@ ARG PIP_EXTRA_INDEX_URL
 COPY requirements.txt ./
 RUN pip install --no-cache-dir -r requirements.txt
 
-COPY --chown=user app.py ./
+COPY --chown=user app.py LICENSE.md ./
 COPY --chown=user captioner captioner
 COPY --chown=user assets assets
 RUN chown user .

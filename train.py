@@ -74,12 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
     run.add_argument("--cache", type=Path, default=Path("runs/cache"), help="folder for encoder features")
     run.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
-    run.add_argument("--data-note", default="Flickr8k, split train", help="named on the model's card as its data")
     run.add_argument(
-        "--licence-note",
-        default="Trained on Flickr photographs: for non-commercial research and education.",
-        help="kept with the model",
+        "--data-note", help="named on the model's card as its data (default: the names of the folder and the splits)"
     )
+    run.add_argument("--licence-note", help="kept with the model and on its card (default: none is recorded)")
     run.add_argument(
         "--push-to-hub", metavar="user/model", help="push the trained model with its card to the Hugging Face Hub"
     )
@@ -93,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"pixels a side (default: {Preprocessing.image_size})",
     )
     return parser
+
+
+def _about(arguments: argparse.Namespace, recipe: str) -> dict[str, str]:
+    splits = f"split{'s' if len(arguments.train_splits) > 1 else ''} {', '.join(arguments.train_splits)}"
+    about = {"data": arguments.data_note or f"{arguments.data.resolve().name}, {splits}"}
+    if arguments.licence_note:
+        about["licence"] = arguments.licence_note
+    return about | {"recipe": recipe}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
                 ),
                 config=_settings(arguments, recipe.training, TrainingConfig),
                 cache=arguments.cache,
-                about={"data": arguments.data_note, "licence": arguments.licence_note, "recipe": recipe.name},
+                about=_about(arguments, recipe.name),
                 device=device,
                 train_splits=arguments.train_splits,
                 val_split=arguments.val_split,

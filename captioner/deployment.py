@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, SpaceCard, SpaceCardData, metadata_load
-from huggingface_hub.errors import HTTPError
 
-from captioner.hub import CONFIG_FILE, WEIGHTS_FILE, is_hub_id
-from captioner.publishing import PublishingError, require_login, said
+from captioner.fetching import HubFailure, NotOnHub, look
+from captioner.hub import CONFIG_FILE, MODEL_FILES, WEIGHTS_FILE, ModelError, is_hub_id, split_hub_id
+from captioner.publishing import FAILURES, PublishingError, require_login, said
+from captioner.waiting import within_bounds
 
 ROOT = Path(__file__).resolve().parents[1]
 README, MODEL_VARIABLE = "README.md", "CAPTIONER_MODEL"
@@ -19,6 +20,7 @@ README, MODEL_VARIABLE = "README.md", "CAPTIONER_MODEL"
 NEEDED = (
     "app.py",
     "requirements.txt",
+    "LICENSE.md",
     "captioner/**/*.py",
     "captioner/**/*.yaml",
     "assets/*.css",
@@ -37,10 +39,16 @@ def needed_files(root: Path = ROOT) -> dict[str, Path]:
 
 
 def space_card(model: str | None = None, *, root: Path = ROOT) -> SpaceCard:
-    """The README of a Space that shows ``model``: the front matter of this program's README, and where it is from."""
-    metadata = metadata_load(root / README) or {}
+    """The README of a Space that shows ``model``: the front matter of this program's README, and where it is from.
+
+    Raises ``PublishingError`` where there is no README.
+    """
+    try:
+        metadata = metadata_load(root / README) or {}
+    except FileNotFoundError as error:
+        raise PublishingError(f"{root} holds no {README}: deploy from a whole copy of the program.") from error
     if model:
-        repo, _, revision = model.partition("@")
+        repo, revision = split_hub_id(model)
         metadata["models"] = [repo]
         metadata["preload_from_hub"] = [" ".join(filter(None, [repo, f"{CONFIG_FILE},{WEIGHTS_FILE}", revision]))]
     shown = f"It shows the model `{model}`." if model else "It shows the model under `assets/model`."
@@ -52,40 +60,58 @@ def deploy(space: str, *, model: str | None = None, private: bool | None = None,
     """Create or update a Gradio Space with the app; returns its address.
 
     ``model`` is a Hub id for the app to show, None for the bundled model. Files of an earlier deployment that are gone
-    here are deleted there. ``private``: None leaves a Space as it is, and a new one to the Hub's default.
+    here are deleted there. ``private``: None leaves a Space as it is, and a new one to the Hub's default. What a Space
+    needs for a private or gated model is said on stderr.
 
-    Raises ``PublishingError``.
+    Raises ``PublishingError``, before anything is made where there is no such model.
     """
     _check(space, model)
+    card, files = space_card(model, root=root), needed_files(root)
     require_login(space)
+    if model:
+        _look_for(model)
     api, target = HfApi(), {"repo_id": space, "repo_type": "space"}
-    files = needed_files(root)
     try:
-        url = api.create_repo(**target, space_sdk="gradio", private=private, exist_ok=True)
-        # Before the files, whose arrival starts the app.
-        if model:
-            api.add_space_variable(space, MODEL_VARIABLE, model, description="Hub id of the model that is shown")
-        elif MODEL_VARIABLE in api.get_space_variables(space):
-            api.delete_space_variable(space, MODEL_VARIABLE)
-        gone = [name for name in api.list_repo_files(**target) if name.startswith(_OWN) and name not in files]
-        api.create_commit(
-            **target,
-            operations=[
-                CommitOperationAdd(README, str(space_card(model, root=root)).encode()),
-                *(CommitOperationAdd(name, path) for name, path in files.items()),
-                *(CommitOperationDelete(name) for name in gone),
-            ],
-            commit_message="The explainable captioner",
-        )
-    except (OSError, HTTPError) as error:
+        with within_bounds():
+            url = api.create_repo(**target, space_sdk="gradio", private=private, exist_ok=True)
+            # Before the files, whose arrival starts the app.
+            if model:
+                api.add_space_variable(space, MODEL_VARIABLE, model, description="Hub id of the model that is shown")
+            elif MODEL_VARIABLE in api.get_space_variables(space):
+                api.delete_space_variable(space, MODEL_VARIABLE)
+            gone = [name for name in api.list_repo_files(**target) if name.startswith(_OWN) and name not in files]
+            api.create_commit(
+                **target,
+                operations=[
+                    CommitOperationAdd(README, str(card).encode()),
+                    *(CommitOperationAdd(name, path) for name, path in files.items()),
+                    *(CommitOperationDelete(name) for name in gone),
+                ],
+                commit_message="The explainable captioner",
+            )
+    except FAILURES as error:
         raise PublishingError(f"{space} could not be deployed: {said(error)}") from error
     return str(url)
+
+
+def _look_for(model: str) -> None:
+    """See that a Space can load a model, and say what it needs for one that is not for everybody."""
+    repo, revision = split_hub_id(model)
+    try:
+        found = look(repo, revision, MODEL_FILES)
+    except NotOnHub as error:
+        raise PublishingError(str(error)) from error
+    except HubFailure as error:
+        raise PublishingError(f"The Hub cannot be used ({error}).") from error
+    if found.private or found.gated:
+        kind = "private" if found.private else "gated"
+        print(f"{repo} is {kind}: give the Space a secret HF_TOKEN, a token that may read it.", file=sys.stderr)
 
 
 def listing(space: str, *, model: str | None = None, root: Path = ROOT) -> str:
     """What ``deploy`` would upload, a line a file with its size in bytes, and the sum.
 
-    Raises ``PublishingError`` for a name that is no Hub id.
+    Raises ``PublishingError`` for a name that is no Hub id, and without a README.
     """
     _check(space, model)
     sizes = {README: len(str(space_card(model, root=root)).encode())}
@@ -96,9 +122,13 @@ def listing(space: str, *, model: str | None = None, root: Path = ROOT) -> str:
 
 
 def _check(space: str, model: str | None) -> None:
-    for name in (space, model and model.partition("@")[0]):
-        if name is not None and not is_hub_id(name):
-            raise PublishingError(f"{name} is no Hub id like user/name.")
+    if not is_hub_id(space):
+        raise PublishingError(f"{space} is no Hub id like user/name.")
+    if model is not None:
+        try:
+            split_hub_id(model)
+        except ModelError as error:
+            raise PublishingError(str(error)) from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,9 +26,10 @@ from huggingface_hub.utils import tqdm
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 ANSWER_SECONDS = 5.0  # how long the Hub may take to say what it has
-PATIENCE = 10.0  # seconds in which a megabyte, or all that is left, has to arrive
+PATIENCE = 6.0  # seconds in which a megabyte, or all that is left, has to arrive
+REMEMBERED = 30.0  # seconds for which a Hub that kept one model waiting is not asked for another
 _MEGABYTE = 1_000_000
-_NO_HUB = (LookupError, TypeError, ValueError)  # of answers that no Hub gives: the login page of a network, say
+NO_HUB = (LookupError, TypeError, ValueError)  # of answers that no Hub gives: the login page of a network, say
 
 # The client's own 10 MB would leave a slow connection without a sign of life for a minute.
 constants.DOWNLOAD_CHUNK_SIZE = 1 << 16
@@ -39,17 +43,75 @@ class HubFailure(Exception):
     """The Hub, or the way to it, does not work; the message is the reason, in half a sentence."""
 
 
-def fetch(repo: str, revision: str | None, files: Sequence[str]) -> Path:
+class HubSilence(HubFailure):
+    """The Hub keeps one waiting."""
+
+
+class HubNotAsked(HubFailure):
+    """The person wants the Hub left alone."""
+
+
+_silent_since = float("-inf")  # when the Hub last kept a model waiting
+
+
+def fetch(
+    repo: str,
+    revision: str | None,
+    files: Sequence[str],
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> Path:
     """Fetch files of a model, all of one commit, and return the folder in the Hub's cache that holds them.
 
     ``revision`` is a branch, a tag or a commit, None for the latest. What is in the cache already is not fetched
-    again, unless it is damaged. Progress is shown on stderr. Private models need the person's token, which
-    ``huggingface_hub`` finds in ``HF_TOKEN`` or where ``hf auth login`` left it.
+    again, unless it is damaged or ``force_download`` is set; with ``local_files_only`` nothing is asked of the Hub.
+    Progress is shown on stderr. Private models need the person's token: ``token``, or what ``huggingface_hub`` finds
+    in ``HF_TOKEN`` or where ``hf auth login`` left it.
 
-    Raises ``NotOnHub`` and ``HubFailure``; the latter when ``PATIENCE`` is over, too.
+    Raises ``NotOnHub`` and ``HubFailure``; the latter when ``PATIENCE`` is over, too, and for ``REMEMBERED`` seconds
+    after that at once.
     """
+    global _silent_since
+    if local_files_only:
+        raise HubNotAsked("local_files_only is set")
+    if time.monotonic() - _silent_since < REMEMBERED:
+        raise HubFailure("it kept another model waiting a moment ago")
+    options = {"token": token, "cache_dir": cache_dir}
     try:
-        return _watched(repo, lambda bar: _download(repo, revision, files, bar))
+        with _told(repo, revision):
+            return _watched(repo, lambda bar: _download(repo, revision, files, bar, force_download, options))
+    except HubSilence:
+        _silent_since = time.monotonic()
+        raise
+
+
+def look(repo: str, revision: str | None, files: Sequence[str], *, token: str | bool | None = None) -> ModelInfo:
+    """What the Hub says of a model that has these files. Raises ``NotOnHub`` and ``HubFailure``."""
+    with _told(repo, revision):
+        return _look(repo, revision, files, token)
+
+
+def fetched_earlier(
+    repo: str, revision: str | None, files: Sequence[str], *, cache_dir: str | Path | None = None
+) -> Path | None:
+    """The folder with the latest whole and undamaged copy of a revision that is on this machine, None without one."""
+    found = [try_to_load_from_cache(repo, file, cache_dir=cache_dir, revision=revision) for file in files]
+    if not all(isinstance(file, str) for file in found):
+        return None
+    paths = [Path(file) for file in found]
+    # The cache names a file's content by its hash, where the system has symbolic links.
+    intact = all(_is_intact(path, path.readlink().name) for path in paths if path.is_symlink())
+    return paths[0].parent if intact else None
+
+
+@contextmanager
+def _told(repo: str, revision: str | None) -> Iterator[None]:
+    """Errors that the client raises meanwhile as ``NotOnHub`` and ``HubFailure``."""
+    try:
+        yield
     except GatedRepoError as error:
         raise NotOnHub(f"{repo} is gated: ask for access on the Hub, then log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:
@@ -58,23 +120,13 @@ def fetch(repo: str, revision: str | None, files: Sequence[str]) -> Path:
         ) from error
     except RevisionNotFoundError as error:
         raise NotOnHub(f"{repo} has no revision {revision}: use a branch, a tag or a whole commit.") from error
-    except (OSError, HTTPError, *_NO_HUB) as error:  # HTTPError: of whichever client huggingface_hub is built on
+    except (OSError, HTTPError, *NO_HUB) as error:  # HTTPError: of whichever client huggingface_hub is built on
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
             raise NotOnHub(
                 f"The Hub refuses access to {repo}: check the token in HF_TOKEN, or log in again with `hf auth login`."
             ) from error
-        raise HubFailure(_reason(error)) from error
-
-
-def fetched_earlier(repo: str, revision: str | None, files: Sequence[str]) -> Path | None:
-    """The folder with the latest whole and undamaged copy of a revision that is on this machine, None without one."""
-    found = [try_to_load_from_cache(repo, file, revision=revision) for file in files]
-    if not all(isinstance(file, str) for file in found):
-        return None
-    paths = [Path(file) for file in found]
-    # The cache names a file's content by its hash, where the system has symbolic links.
-    intact = all(_is_intact(path, path.readlink().name) for path in paths if path.is_symlink())
-    return paths[0].parent if intact else None
+        kind = HubNotAsked if isinstance(error, OfflineModeIsEnabled) else HubFailure
+        raise kind(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -84,26 +136,46 @@ def _reason(error: Exception) -> str:
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, HfHubHTTPError):
         return f"it answers with status {error.response.status_code}"
-    if isinstance(error, _NO_HUB):
+    if isinstance(error, NO_HUB):
         return "something else answers in its place"
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _download(repo: str, revision: str | None, files: Sequence[str], bar: type[tqdm]) -> Path:
-    info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
-    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or ()}
-    missing = [file for file in files if file not in hashes]
+def _look(repo: str, revision: str | None, files: Sequence[str], token: str | bool | None) -> ModelInfo:
+    asked = time.monotonic()
+    try:
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS, token=token)
+    except HTTPError as error:
+        if isinstance(error, HfHubHTTPError) or time.monotonic() - asked < ANSWER_SECONDS:
+            raise
+        raise HubSilence(f"it gave no answer in {ANSWER_SECONDS:g} seconds") from error
+    names = [file.rfilename for file in info.siblings or ()]
+    missing = [file for file in files if file not in names]
     if missing:
         raise NotOnHub(f"{repo} holds no {missing[0]}: it is no model of this program.")
+    return info
+
+
+def _download(
+    repo: str,
+    revision: str | None,
+    files: Sequence[str],
+    bar: type[tqdm],
+    force: bool,
+    options: Mapping[str, Any],
+) -> Path:
+    info = _look(repo, revision, files, options["token"])
+    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings}
+    get = partial(hf_hub_download, repo, revision=info.sha, tqdm_class=bar, **options)
     for file in files:
-        path = Path(hf_hub_download(repo, file, revision=info.sha, tqdm_class=bar))
+        path = Path(get(file, force_download=force))
         if not _is_intact(path, hashes[file]):
             print(f"{path} is damaged and is fetched again.", file=sys.stderr)
-            path = Path(hf_hub_download(repo, file, revision=info.sha, tqdm_class=bar, force_download=True))
+            path = Path(get(file, force_download=True))
             if not _is_intact(path, hashes[file]):
                 raise HubFailure(f"{file} arrives damaged")
     # By its name, and only now that all is there: so the cache remembers which copy to use when the Hub is away.
-    hf_hub_download(repo, files[-1], revision=revision)
+    hf_hub_download(repo, files[-1], revision=revision, **options)
     return path.parent
 
 
@@ -145,7 +217,7 @@ def _watched(repo: str, download: Callable[[type[tqdm]], Path]) -> Path:
             start, before = time.monotonic(), Bar.arrived
         elif time.monotonic() - start > PATIENCE:
             Bar.given_up = True
-            raise HubFailure(f"less than a megabyte came in {PATIENCE:.0f} seconds")
+            raise HubSilence(f"less than a megabyte came in {PATIENCE:g} seconds")
     return outcome.result()
 
 

@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from captioner.decoder import DecoderConfig
 from captioner.encoder import EncoderConfig
 from captioner.familiarity import Familiarity
-from captioner.fetching import HubFailure, NotOnHub, fetch, fetched_earlier
+from captioner.fetching import HubFailure, HubNotAsked, NotOnHub, fetch, fetched_earlier
 from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.vocabulary import Vocabulary
 
 FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+MODEL_FILES = (WEIGHTS_FILE, CONFIG_FILE)  # the settings come last: a copy of the Hub's that has them has everything
 LIBRARY = "captioner"  # what the Hub knows this program by
 BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "model"
 
@@ -167,16 +168,25 @@ def find_model(model: str | os.PathLike | None = None) -> FoundModel:
 
     A Hub id is ``user/model``, or ``user/model@revision`` with a branch, a tag or a commit. Where the Hub fails, or
     sends too little (``captioner.fetching``), the copy fetched earlier is taken, else the bundled model, with a notice
-    either way. Raises ``ModelError`` where there is no such model, or it is not for this person.
+    either way; none where what is here is the very commit that was asked for. Raises ``ModelError`` where there is no
+    such model, or it is not for this person.
     """
     model = model or os.environ.get("CAPTIONER_MODEL") or BUNDLED
     if Path(model).is_dir():
         name = "bundled model" if Path(model) == BUNDLED else str(model)
         return FoundModel(Path(model), name)
-    repo, _, revision = str(model).partition("@")
+    repo, revision = split_hub_id(str(model))
+    return _from_hub(str(model), repo, revision)
+
+
+def split_hub_id(name: str) -> tuple[str, str | None]:
+    """``user/name`` or ``user/name@revision`` in its parts. Raises ``ModelError`` for anything else."""
+    repo, at, revision = name.partition("@")
     if not is_hub_id(repo):
-        raise ModelError(f"There is no folder {model}, and it is no Hub id like user/name.")
-    return _from_hub(str(model), repo, revision or None)
+        raise ModelError(f"There is no folder {name}, and it is no Hub id like user/name.")
+    if at and not revision:
+        raise ModelError(f"{name} names no revision: leave the @ out, or write user/name@revision.")
+    return repo, revision or None
 
 
 def is_hub_id(name: str) -> bool:
@@ -188,21 +198,35 @@ def is_hub_id(name: str) -> bool:
     return "/" in name
 
 
-def _from_hub(name: str, repo: str, revision: str | None) -> FoundModel:
-    # The settings come last: a copy that has them has everything.
-    files = (WEIGHTS_FILE, CONFIG_FILE)
+def folder_from_hub(repo: str, revision: str | None = None, **options: Any) -> tuple[Path, HubFailure | None]:
+    """The folder of a model of the Hub, and why it is the copy fetched earlier, None for one that is up to date.
+
+    ``options`` are those of ``captioner.fetching.fetch``. Raises ``ModelError`` where there is no such model, or it is
+    not for this person, and ``HubFailure`` where the Hub fails and there is no copy.
+    """
     try:
-        return FoundModel(fetch(repo, revision, files), name)
+        return fetch(repo, revision, MODEL_FILES, **options), None
     except NotOnHub as error:
         raise ModelError(str(error)) from error
+    except HubFailure as failure:
+        folder = fetched_earlier(repo, revision, MODEL_FILES, cache_dir=options.get("cache_dir"))
+        if folder is None:
+            raise
+        return folder, None if folder.name == revision else failure  # a commit never changes
+
+
+def _from_hub(name: str, repo: str, revision: str | None) -> FoundModel:
+    try:
+        folder, failure = folder_from_hub(repo, revision)
     except HubFailure as error:
-        reason = error
-    folder = fetched_earlier(repo, revision, files)
-    if folder:
-        return FoundModel(folder, name, f"The Hub cannot be used ({reason}); {name} is the copy fetched earlier.")
-    return FoundModel(
-        BUNDLED, "bundled model", f"{name} could not be fetched from the Hub ({reason}). The bundled model is used."
-    )
+        return FoundModel(
+            BUNDLED, "bundled model", f"{name} could not be fetched from the Hub ({error}). The bundled model is used."
+        )
+    if isinstance(failure, HubNotAsked):
+        notice = f"{name} is the copy fetched earlier; a newer one is not looked for ({failure})."
+    else:
+        notice = failure and f"The Hub cannot be used ({failure}); {name} is the copy fetched earlier."
+    return FoundModel(folder, name, notice)
 
 
 def replace_file(path: Path, write) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from captioner.hub import BUNDLED, LIBRARY, WEIGHTS_FILE
+from captioner.hub import BUNDLED, LIBRARY, WEIGHTS_FILE, is_hub_id
 from captioner.readme import Measured, maps, orders
 from captioner.rendering import figure
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:  # the predictor publishes itself with this module
 
 EXAMPLES = BUNDLED.parent / "examples"
 TASK = "image-to-text"
+LICENCE_NAME, LICENCE_FILE = "see-data-and-licences", "LICENSE.md"  # the Hub links to a file of this name, no other
 # The files of results that a card is made of, as ``evaluate.py --json`` writes them.
 SCORES, FAITHFULNESS = "val.json", "val-faithfulness.json"
 _METRICS = {f"BLEU-{n}": "bleu" for n in range(1, 5)}
 _METRICS |= {"METEOR": "meteor", "ROUGE-L": "rouge", "CIDEr": "cider", "SPICE": "spice"}
+# Data by the name that training notes, and where the Hub has it.
+_DATASETS = {"flickr8k": "jxie/flickr8k", "flickr30k": "nlphuji/flickr30k"}
 
 _GROUNDING = """\
 For the last word of each phrase with boxes, in captions written by people: is the centre of the strongest region in a
-box (pointing), and how much of the map lies in the boxes (correctness)? With 95 % intervals; \\* on fewer photographs.
+box (pointing), and how much of the map lies in the boxes (correctness)? With 95 % intervals; the last column is how many phrases.
 
 """
 _FAITHFULNESS = """\
@@ -33,7 +36,8 @@ or brought back into the blurred photograph (insertion). With 95 % intervals.
 
 """
 _LIMITS = """\
-- It knows the words and things of its training captions and calls everything else by them. It does not count well.
+- It learnt from {data}. It knows the words and things of those captions and calls everything else by them. It does
+  not count well.
 - The maps are a grid of {grid} regions: nothing smaller than a cell can be shown. They say which regions added to a
   word's score, not all of what decided it: the language term has seen the photograph too.
 - Words like "is" or "the" are decided by the sentence, so that their maps mean little; image reliance tells.
@@ -48,11 +52,11 @@ class CardError(ValueError):
 def model_card(
     captioner: Captioner, *, repo_id: str | None = None, results: Path | None = None, folder: Path | None = None
 ) -> ModelCard:
-    """The card of a model that is to be called ``repo_id`` on the Hub.
+    """The card of a model that is to be called ``repo_id`` on the Hub, ``user/model`` where that is not known yet.
 
     ``results`` is a folder with ``val.json`` and ``val-faithfulness.json``, or one of them; without it the card has
     the scores that training left in the model. ``folder`` is where the model was saved: it gets the pictures of the
-    examples, and what was measured on other weights than those in it is refused.
+    examples and the licence, and what was measured on other weights than those in it is refused.
 
     Raises ``CardError``, and ``ReadmeError`` for a file of results that lacks what a table needs.
     """
@@ -63,16 +67,22 @@ def model_card(
         _refuse_other_models(files.values(), folder / WEIGHTS_FILE)
     scores = Measured(files[SCORES]).value() if SCORES in files else {}
     split, captions = _caption_scores(captioner, scores)
-    name = repo_id or captioner.name
+    name = repo_id if repo_id and is_hub_id(repo_id) else f"user/{repo_id or 'model'}"
+    data = _data(captioner)
+    if folder:
+        (folder / LICENCE_FILE).write_text(f"# Data and licences\n\n{data}\n", encoding="utf-8")
     parts = {
         "": _introduction(name),
         "How it works": _architecture(captioner),
         "Examples": _examples(captioner, folder) if folder else None,
-        "Data and licence": _data(captioner),
+        "Data and licences": data,
         "Captions": captions and _table_of_captions(split, captions),
         "Do the maps lie where the word says?": "grounding" in scores and _GROUNDING + maps(results),
         "Do the words hang on those regions?": FAITHFULNESS in files and _FAITHFULNESS + orders(results),
-        "Limits": _LIMITS.format(grid="{} x {}".format(*captioner.model.config.grid)),
+        "Limits": _LIMITS.format(
+            data=captioner.about.get("data", "data that is not recorded"),
+            grid="{} x {}".format(*captioner.model.config.grid),
+        ),
     }
     sections = [f"## {title}\n\n{text}" if title else text for title, text in parts.items() if text]
     metadata = _metadata(name, captioner, split, captions, scores.get("grounding", {}))
@@ -113,10 +123,14 @@ def _metadata(
         )
         for score, kind, value in measured
     ]
+    licence = {"license": "unknown"}
+    if "licence" in captioner.about:
+        licence = {"license": "other", "license_name": LICENCE_NAME, "license_link": LICENCE_FILE}
+    known = _DATASETS.get(data.lower())
     return ModelCardData(
         language="en",
-        license="other",
-        license_name="see-data-and-licence",
+        **licence,
+        datasets=[known] if known else None,
         library_name=LIBRARY,
         pipeline_tag=TASK,
         tags=["image-captioning", "explainability", "pytorch_model_hub_mixin"],
@@ -132,13 +146,18 @@ def _introduction(name: str) -> str:
 A photograph goes in, a caption comes out, and every word says which regions of the photograph it came from, how sure
 the model was, and how its score adds up.
 
+The code is the files of any Space that shows this model: fetch them with
+`hf download user/space --repo-type space --local-dir app`, run `pip install -r requirements.txt` in that folder, and
+there
+
 ```python
 import captioner
 explained = captioner.load("{name}").explain("photo.jpg")
 print(explained.text, explained.words[-1].region_map)
 ```
 
-`captioner` is the Python package in the files of any Space that shows this model."""
+`captioner` is the folder of this name there, not a package to install by its name. By the Hub's conventions,
+`captioner.Captioner.from_pretrained("{name}")` loads the model too, with `save_pretrained` and `push_to_hub`."""
 
 
 def _architecture(captioner: Captioner) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from captioner.attribution import grad_cam
 from captioner.decoder import Regions
 from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, image_reliance, positive_map
 from captioner.generation import GenerationConfig, Hypothesis, beam_search
@@ -107,6 +108,19 @@ class Captioner(OnTheHub):
         caption = self.vocabulary.encode(word.text for word in explained.words)
         maps = np.stack([word.region_map for word in explained.words])
         return occlusion_effects(self.model, self._pixels(explained.photograph, hidden), caption, maps)
+
+    def grad_cams(self, photograph: Image.Image, caption: Sequence[str], positions: Sequence[int]) -> np.ndarray:
+        """Grad-CAM of the words of a caption at these positions: (N, H, W), non-negative.
+
+        ``photograph`` is one that ``open_photograph`` returned.
+        """
+        if not positions:
+            return np.zeros((0, *self.model.config.grid), dtype=np.float32)
+        with torch.inference_mode():
+            features = self.model.encode(self._pixels(photograph, None)[None].to(self.device))[0]
+        words = torch.tensor([self.vocabulary.encode(caption)], device=self.device).expand(len(positions), -1)
+        found = grad_cam(self.model.decoder, features, words, torch.tensor(positions, device=self.device))
+        return found.unflatten(1, self.model.config.grid).cpu().numpy()
 
     def _pixels(self, photograph: Image.Image, hidden: np.ndarray | None) -> torch.Tensor:
         pixels = self.model.config.preprocessing(photograph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,14 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
 
+from captioner.fetching import ANSWER_SECONDS, NO_HUB
 from captioner.hub import BUNDLED, is_hub_id
 from captioner.predictor import load
+from captioner.waiting import within_bounds
+
+# What the client raises where the Hub, or the way to it, fails: RuntimeError around what an upload met, and the last
+# where something else answers.
+FAILURES = (OSError, HTTPError, RuntimeError, json.JSONDecodeError)
 
 
 class PublishingError(ValueError):
@@ -21,13 +28,15 @@ class PublishingError(ValueError):
 def require_login(repo: str) -> None:
     """See before long work that something can be pushed to ``repo`` after it.
 
-    Raises ``PublishingError`` for a name that is no Hub id, and without a token that the Hub knows.
+    Raises ``PublishingError`` for a name that is no Hub id, without a token that the Hub knows, and where there is no
+    answer in ``ANSWER_SECONDS``.
     """
     if not is_hub_id(repo):
         raise PublishingError(f"{repo} is no Hub id like user/name.")
     try:
-        HfApi().whoami()
-    except (OSError, HTTPError) as error:
+        with within_bounds(ANSWER_SECONDS):
+            HfApi().whoami()
+    except FAILURES as error:
         refused = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
         if refused or isinstance(error, LocalTokenNotFoundError):
             raise PublishingError("The Hub has to know you: log in with `hf auth login`, or set HF_TOKEN.") from error
@@ -47,23 +56,33 @@ def push(folder: Path, repo: str, *, results: Path | None = None, private: bool 
     usual = folder.parent / "results" if folder.resolve() == BUNDLED else folder / "results"
     results = results or (usual if usual.is_dir() else None)
     require_login(repo)
+    model = load(folder, device="cpu")
     try:
-        return load(folder, device="cpu").push_to_hub(
+        return model.push_to_hub(
             repo,
             private=private,
             commit_message="Model and card of an explainable captioner",
             model_card_kwargs={"results": results},
         )
-    except (OSError, HTTPError) as error:
+    except FAILURES as error:
         raise PublishingError(
             f"{repo} could not be pushed: {said(error)} "
             f"The model is still in {folder}; `python -m captioner push {folder} {repo}` tries again."
         ) from error
 
 
-def said(error: Exception) -> str:
-    """What an error of the Hub says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+def said(error: BaseException) -> str:
+    """What an error of the Hub, or of the way to it, says: a sentence on one line."""
+    if isinstance(error, RuntimeError) and error.__cause__:
+        return said(error.__cause__)
+    if isinstance(error, HfHubHTTPError):
+        text = f"It answers with status {error.response.status_code}: {error.server_message or 'no reason given'}"
+    elif isinstance(error, NO_HUB):
+        text = "Something else answers in its place"
+    else:
+        text = str(error) or type(error).__name__
+        text = "It gave no answer in time" if text == "timed out" else text
+    return " ".join(text.split()).removesuffix(".") + "."
 
 
 def _parser() -> argparse.ArgumentParser:

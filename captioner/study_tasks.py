@@ -16,10 +16,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from captioner.attribution import grad_cam
 from captioner.object_words import OBJECT_WORDS
 from captioner.photographs import PhotographError, open_photograph
 from captioner.predictor import Captioner
@@ -152,7 +150,7 @@ def _subject(model: Captioner, path: Path) -> Subject:
     explained = model.explain(photograph)
     words = tuple(word.text for word in explained.words)
     positions = [position for position, word in enumerate(words) if is_content(word) and word not in words[:position]]
-    cams = _grad_cams(model, photograph, words, positions)
+    cams = model.grad_cams(photograph, words, positions)
     maps = {
         position: {
             "region_word": np.maximum(explained.words[position].region_logits, 0),
@@ -165,21 +163,6 @@ def _subject(model: Captioner, path: Path) -> Subject:
     maps = {position: own for position, own in maps.items() if all(one.max() > 0 for one in own.values())}
     photograph.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
     return Subject(path.name, photograph, words, maps)
-
-
-def _grad_cams(
-    model: Captioner, photograph: Image.Image, words: Sequence[str], positions: Sequence[int]
-) -> list[np.ndarray]:
-    """Grad-CAM of the words at these positions, each (H, W)."""
-    if not positions:
-        return []
-    config = model.model.config
-    with torch.inference_mode():
-        features = model.model.encode(config.preprocessing(photograph)[None].to(model.device))[0]
-    caption = torch.tensor([model.vocabulary.encode(words)], device=model.device)
-    places = torch.tensor(positions, device=model.device)
-    found = grad_cam(model.model.decoder, features, caption.expand(len(positions), -1), places)
-    return list(found.unflatten(1, config.grid).cpu().numpy())
 
 
 def _pairs(subjects: Sequence[Subject], words: Sequence[tuple[int, int]], random: np.random.Generator) -> list[Task]:

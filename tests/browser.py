@@ -6,9 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,6 +18,7 @@ import pytest
 
 from captioner import app
 
+ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 CHROMIUM_FLAGS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
@@ -59,3 +62,17 @@ def wait_for(port: int, process: subprocess.Popen) -> None:
             return
         time.sleep(0.1)
     raise RuntimeError(f"The app ended with status {process.returncode}.")
+
+
+@contextmanager
+def started(model: str, folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """The address of ``app.py`` with a model, while it runs as a process of its own with ``folder`` as its place."""
+    port = free_port()
+    command = [sys.executable, str(ROOT / "app.py"), "--model", model, "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, env=environment)
+    try:
+        wait_for(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()

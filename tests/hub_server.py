@@ -32,11 +32,12 @@ FAULTS = {
     "is a login page": "every request is answered by a page of HTML",
     "is silent": "no request is answered",
     "is slow": "every answer takes 0.4 seconds",
-    "stalls": "a large file comes by half, and then nothing",
-    "drips": "a large file comes byte by byte",
-    "breaks off": "the connection is closed in the middle of a large file, and again when the rest is asked for",
+    "stalls": "a large file comes, or is taken, by half, and then nothing",
+    "drips": "a large file comes, or is taken, byte by byte",
+    "breaks off": "the connection is closed in the middle of a large file, and again when it is asked for once more",
     "truncates": "a large file is said to be, and is, half as long as it was",
     "damages": "one byte of a large file is another",
+    "is not found": "every request is answered by status 404",
     "is gated": "files are for those with access only; what there is, everybody may know",
     "refuses the token": "every request is answered by status 401",
 }
@@ -52,11 +53,11 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: Mapping[str, bytes]) -> str:
-        """Make ``files`` all that ``main`` holds; returns the commit's id."""
+    def commit(self, files: Mapping[str, bytes], branch: str = "main") -> str:
+        """Make ``files`` all that a branch holds; returns the commit's id."""
         oid = hashlib.sha1(b"%d" % len(self.commits) + repr(sorted(files.items())).encode()).hexdigest()
         self.commits[oid] = dict(files)
-        self.refs["main"] = oid
+        self.refs[branch] = oid
         return oid
 
     @property
@@ -69,12 +70,13 @@ class HubServer:
     """The stand-in; started and stopped by ``with``.
 
     ``repositories``: by their names, Spaces as ``spaces/user/name``; ``fault``: one of ``FAULTS``, None for none;
-    ``requests``: what was asked, as "GET /path".
+    ``faults``: those of single repositories, by their names; ``requests``: what was asked, as "GET /path".
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.fault: str | None = None
+        self.faults: dict[str, str] = {}
         self.requests: list[str] = []
         self.large: dict[str, bytes] = {}
         self.closed = threading.Event()
@@ -111,20 +113,31 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD
 
+    @property
+    def fault(self) -> str | None:
+        asked = unquote(self.path)
+        return next((fault for name, fault in self.hub.faults.items() if f"/{name}" in asked), self.hub.fault)
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.hub.fault == "fails":
+        length = int(self.headers.get("Content-Length", 0))
+        if self.command == "PUT" and self.fault in ("stalls", "drips", "breaks off"):
+            self._take_badly(length // 2)
+            return
+        self.body = self.rfile.read(length)
+        if self.fault == "fails":
             self._refuse(500, "", "Internal error")
-        elif self.hub.fault == "refuses the token":
+        elif self.fault == "is not found":
+            self._refuse(404, "", "Not found")
+        elif self.fault == "refuses the token":
             self._refuse(401, "", "Invalid credentials in Authorization header")
-        elif self.hub.fault == "is a login page":
+        elif self.fault == "is a login page":
             self._send(200, b"<html>Welcome to our network.</html>", {"Content-Type": "text/html"})
         else:
-            if self.hub.fault == "is slow":
+            if self.fault == "is slow":
                 self.hub.closed.wait(0.4)
-            elif self.hub.fault == "is silent":
+            elif self.fault == "is silent":
                 self.hub.closed.wait()
             self._route(path)
 
@@ -188,15 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._as_owner(lambda: self._variables(repository))
         elif what == "preupload":
             self._as_owner(lambda: self._preupload(repository))
-        elif what == "commit":
-            self._as_owner(lambda: self._commit(name, repository))
+        elif what == "branch":
+            self._as_owner(lambda: self._branch(repository, revision))
         elif oid := self._commit_of(repository, revision):
             files = repository.commits[oid]
-            if what == "tree":
+            if what == "commit":
+                self._as_owner(lambda: self._commit(name, repository, revision))
+            elif what == "tree":
                 self._send_json([self._entry(path, content) for path, content in files.items()])
             else:
                 siblings = [self._sibling(path, content) for path, content in files.items()]
-                identity = {"id": name.removeprefix("spaces/"), "private": repository.private}
+                gated = "manual" if self.fault == "is gated" else False
+                identity = {"id": name.removeprefix("spaces/"), "private": repository.private, "gated": gated}
                 self._send_json(identity | {"sha": oid, "siblings": siblings})
 
     def _entry(self, path: str, content: bytes) -> dict:
@@ -212,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, name: str, revision: str, path: str) -> None:
         if not (repository := self._find(name)) or not (oid := self._commit_of(repository, revision)):
             return
-        if self.hub.fault == "is gated":
+        if self.fault == "is gated":
             self._refuse(403, "GatedRepo", f"Access to model {name} is restricted")
             return
         content = repository.commits[oid].get(path)
@@ -222,7 +238,9 @@ class _Handler(BaseHTTPRequestHandler):
             digest = _sha256(content)
             self.hub.large[digest] = content
             linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content))}
-            self._send(302, b"", {"X-Repo-Commit": oid, "Location": f"{self.hub.storage}/{digest}", **linked})
+            self._send(
+                302, b"", {"X-Repo-Commit": oid, "Location": f"{self.hub.storage}/{digest}?of=/{name}", **linked}
+            )
         else:
             self._send(200, content, {"X-Repo-Commit": oid, "ETag": f'"{_blob(content)}"'})
 
@@ -230,11 +248,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _large(self, digest: str) -> None:
         if self.command == "PUT":
-            intact = _sha256(self.body) == digest
+            fault, half = self.fault, len(self.body) // 2
+            taken = {"damages": self.body[:-1] + b"?", "truncates": self.body[:half]}.get(fault, self.body)
+            intact = _sha256(taken) == digest
             self.hub.large |= {digest: self.body} if intact else {}
             self._send(200 if intact else 400, b"", {})
             return
-        content, fault, half = self.hub.large[digest], self.hub.fault, len(self.hub.large[digest]) // 2
+        content, fault, half = self.hub.large[digest], self.fault, len(self.hub.large[digest]) // 2
         if fault == "damages":
             content = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         elif fault == "truncates":
@@ -254,6 +274,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(content[first:half])
         else:
             self._write(content[first:])
+
+    def _take_badly(self, half: int) -> None:
+        if self.fault == "drips":
+            while not self.hub.closed.wait(0.05) and self.rfile.read(1):
+                pass
+        else:
+            self.rfile.read(half)
+            if self.fault == "stalls":
+                self.hub.closed.wait()
 
     def _batch(self) -> None:
         def action(wanted: dict) -> dict:
@@ -298,8 +327,12 @@ class _Handler(BaseHTTPRequestHandler):
 
         self._send_json({"files": [mode(file["path"]) for file in json.loads(self.body)["files"]]})
 
-    def _commit(self, name: str, repository: Repository) -> None:
-        files = dict(repository.files)
+    def _branch(self, repository: Repository, name: str) -> None:
+        repository.refs[name] = repository.refs["main"]
+        self._send_json({})
+
+    def _commit(self, name: str, repository: Repository, branch: str) -> None:
+        files = dict(repository.commits[repository.refs[branch]])
         for line in self.body.splitlines():
             change = json.loads(line)
             kind, value = change["key"], change["value"]
@@ -309,7 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.large[value["oid"]]
             elif kind == "deletedFile":
                 del files[value["path"]]
-        oid = repository.commit(files)
+        oid = repository.commit(files, branch)
         self._send_json({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.endpoint}/{name}/commit/{oid}"})
 
     def _variables(self, repository: Repository) -> None:
@@ -376,7 +409,7 @@ def run_alone(script: str, home: Path, **environment: str) -> dict:
         env=clean_environment(home) | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # a busy machine is slow, and that is no failure
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) | {"stderr": done.stderr}

@@ -8,6 +8,8 @@ from huggingface_hub import SpaceCard, SpaceCardData, metadata_load
 from captioner import __main__ as caption
 from captioner import deployment
 from captioner.deployment import NEEDED, ROOT, listing, needed_files, space_card
+from captioner.hub import is_hub_id
+from captioner.model_card import LICENCE_FILE, LICENCE_NAME
 from captioner.publishing import PublishingError
 from tests.hub_server import run_alone
 
@@ -37,8 +39,13 @@ def error(*arguments, **options):
 
 with server:
     seen["not logged in"] = error("user/app")
-    seen["nothing yet"] = list(server.repositories)
     os.environ["HF_TOKEN"] = TOKEN
+    seen["no such model"] = error("user/app", model="user/model")
+    server.publish("user/model", root / "tests")
+    seen["no captioner"] = error("user/app", model="user/model")
+    server.publish("user/model", root / "assets" / "model")
+    seen["no such revision"] = error("user/app", model="user/model@v9")
+    seen["nothing yet"] = [name for name in server.repositories if name.startswith("spaces/")]
     seen["address"] = deploy("user/app", model="user/model", private=True, root=root)
     seen["private"] = server.repositories["spaces/user/app"].private
     seen["first"] = state()
@@ -52,6 +59,8 @@ with server:
     deploy("user/app", root=root)
     seen["second"] = state()
     seen["of someone else"] = error("somebody/app")
+    server.publish("user/private", root / "assets" / "model", private=True)
+    deploy("user/app", model="user/private", root=root)
 print(json.dumps(seen))
 """
 
@@ -64,7 +73,7 @@ def root(tmp_path: Path) -> Path:
 
 def make_program(folder: Path) -> Path:
     needed = "app.py captioner/old.py captioner/recipes/small.yaml assets/style.css assets/examples/cat.jpg"
-    needed += " assets/model/config.json assets/model/model.safetensors requirements.txt"
+    needed += " assets/model/config.json assets/model/model.safetensors requirements.txt LICENSE.md"
     others = (
         "train.py tests/test_app.py runs/name/model.safetensors .git/config captioner/__pycache__/old.pyc study.sqlite"
     )
@@ -88,6 +97,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> dict:
 FILES = {
     "app.py",
     "requirements.txt",
+    "LICENSE.md",
     "captioner/old.py",
     "captioner/recipes/small.yaml",
     "assets/style.css",
@@ -130,8 +140,25 @@ def test_a_space_is_updated_and_what_is_gone_here_is_deleted_there(deployed: dic
 
 def test_what_the_hub_refuses_is_said(deployed: dict):
     assert "hf auth login" in deployed["not logged in"]
-    assert deployed["nothing yet"] == []
     assert "don't have the rights" in deployed["of someone else"]
+
+
+def test_a_space_is_not_made_for_a_model_that_it_could_not_load(deployed: dict):
+    assert "no model user/model" in deployed["no such model"]
+    assert "holds no model.safetensors" in deployed["no captioner"]
+    assert "no revision v9" in deployed["no such revision"]
+    assert deployed["nothing yet"] == []
+
+
+def test_who_deploys_a_private_model_learns_that_the_space_needs_a_token(deployed: dict):
+    assert "user/private is private: give the Space a secret HF_TOKEN" in deployed["stderr"]
+    assert "user/model is private" not in deployed["stderr"]
+
+
+def test_a_program_without_its_readme_is_told(root: Path):
+    (root / "README.md").unlink()
+    with pytest.raises(PublishingError, match=r"holds no README\.md"):
+        listing("user/app", root=root)
 
 
 def test_the_dry_run_lists_what_would_be_uploaded_with_its_size(root: Path):
@@ -165,6 +192,26 @@ def test_the_front_matter_is_what_the_hub_reads(tmp_path: Path, model: str | Non
         assert data.preload_from_hub[0].split()[2:] == (["v1"] if "@" in model else [])
 
 
+FRONT_MATTER = (
+    "title emoji colorFrom colorTo sdk sdk_version python_version app_file models datasets tags license license_name "
+    "license_link short_description suggested_hardware preload_from_hub pinned"
+)
+
+
+def test_the_front_matter_is_complete():
+    data = space_card("user/model").data.to_dict()
+    assert sorted(data) == sorted(FRONT_MATTER.split())
+    assert all(value not in (None, "", []) for value in data.values())
+    assert all(is_hub_id(name) for name in (*data["models"], *data["datasets"]))
+    assert data["license_link"] in needed_files()
+    assert len(data["short_description"]) <= 60  # as the Hub wants it
+
+
+def test_space_and_model_card_call_the_licence_the_same():
+    data = space_card().data.to_dict()
+    assert (data["license_name"], data["license_link"]) == (LICENCE_NAME, LICENCE_FILE)
+
+
 def test_a_space_shows_the_gradio_that_requirements_allow():
     version = metadata_load(ROOT / "README.md")["sdk_version"]
     low, high = re.search(
@@ -173,7 +220,9 @@ def test_a_space_shows_the_gradio_that_requirements_allow():
     assert int(low) <= int(version.split(".")[0]) < int(high)
 
 
-@pytest.mark.parametrize("arguments", ["app", "user/app --model model", "user/app --model runs/my/model"])
+@pytest.mark.parametrize(
+    "arguments", ["app", "user/app --model model", "user/app --model runs/my/model", "user/app --model @v1"]
+)
 @pytest.mark.parametrize("dry", ["", " --dry-run"])
 def test_what_is_no_hub_id_is_refused(arguments: str, dry: str, capsys: pytest.CaptureFixture):
     assert caption.main(["deploy", *(arguments + dry).split()]) == 2

@@ -276,3 +276,8 @@ def test_load_gives_a_captioner_that_knows_its_name(folder: Path, bundled: Path)
 def test_what_is_neither_folder_nor_hub_id_is_refused(bundled: Path, model: str):
     with pytest.raises(ModelError, match="no Hub id"):
         find_model(model)
+
+
+def test_a_revision_has_a_name(bundled: Path):
+    with pytest.raises(ModelError, match="names no revision"):
+        find_model("user/model@")

@@ -49,7 +49,6 @@ def test_the_metadata_is_what_the_hub_reads(captioner: Captioner, folder: Path):
     assert read.data.to_dict() == card.data.to_dict() == metadata_load(folder / "README.md")
     assert read.data.library_name == "captioner"
     assert read.data.pipeline_tag == "image-to-text"
-    assert read.data.license == "other"
     measured = json.loads((RESULTS / SCORES).read_text())
     expected = {
         name: score for name, score in measured["captions"].items() if name[:4] in ("BLEU", "METE", "SPIC", "CIDE")
@@ -66,6 +65,25 @@ def test_the_card_says_how_to_load_the_model_in_three_lines(captioner: Captioner
     code = text.split("```python\n")[1].split("```")[0].strip().splitlines()
     assert len(code) == 3
     assert 'captioner.load("user/model")' in code[1]
+
+    assert 'Captioner.from_pretrained("user/model")' in text
+    assert "the files of any Space" in text
+
+
+def test_a_licence_is_what_the_model_was_trained_with_or_unknown(tmp_path: Path):
+    for about, licence in (({"licence": "Do as you like."}, "other"), ({}, "unknown")):
+        card = model_card.model_card(Captioner(replace(tiny_model(), about=about), name="tiny"))
+        assert card.data.license == licence
+        assert (getattr(card.data, "license_link", None) == model_card.LICENCE_FILE) == (licence == "other")
+
+
+@pytest.mark.parametrize(
+    ("data", "datasets"), [("Flickr8k, split train", ["jxie/flickr8k"]), ("My holidays, split train", None)]
+)
+def test_the_data_is_linked_where_the_hub_has_it(data: str, datasets: list[str] | None):
+    card = model_card.model_card(Captioner(replace(tiny_model(), about={"data": data}), name="tiny"))
+    assert card.data.datasets == datasets
+    assert f"It learnt from {data}." in card.text
 
 
 def test_the_card_draws_the_model_from_its_settings(captioner: Captioner):
@@ -84,7 +102,8 @@ def test_tables_are_of_the_results_there_are(captioner: Captioner, folder: Path,
     text = model_card.model_card(captioner, results=folder.parent / "results").text
     assert ("Do the maps lie" in text) == (missing != SCORES)
     assert ("Do the words hang" in text) == (missing != FAITHFULNESS)
-    assert ("| region-word map (shown) | 80" in text) == (missing != SCORES)
+    pointing = json.loads((RESULTS / SCORES).read_text())["grounding"]["pointing"]["region_word"]
+    assert (f"| {pointing:.1f}" in text) == (missing != SCORES)
     assert ("| deletion (low is good) |" in text) == (missing != FAITHFULNESS)
 
 
@@ -118,6 +137,7 @@ def test_the_examples_are_drawn_beside_the_card_and_their_licences_named(caption
         assert picture.width > 200
     assert "](examples/noise.jpg)" in text
     assert "| `noise.jpg` | none needed |" in text
+    assert "No licence is recorded." in (folder / model_card.LICENCE_FILE).read_text()
 
 
 @pytest.mark.usefixtures("one_example")

@@ -63,7 +63,7 @@ def test_a_prefix_begins_the_caption(captioner, photograph):
 
 
 def test_an_unknown_first_word_is_named(captioner, photograph):
-    with pytest.raises(PrefixError, match="'zebra'"):
+    with pytest.raises(PrefixError, match="“zebra”"):
         captioner.explain(photograph, prefix="a zebra in")
     with pytest.raises(PrefixError, match="at most 19"):
         captioner.explain(photograph, prefix="a " * 20)
@@ -113,7 +113,7 @@ def test_an_empty_caption_has_no_words_but_a_probability(captioner, photograph):
 
 
 def test_a_given_caption_must_be_of_known_words(captioner, photograph):
-    with pytest.raises(PrefixError, match="'zebra'"):
+    with pytest.raises(PrefixError, match="“zebra”"):
         captioner.explain_caption(photograph, "a zebra")
 
 

@@ -9,7 +9,7 @@ import train
 from captioner import Captioner, publishing
 from captioner import __main__ as caption
 from captioner.publishing import PublishingError, push, require_login
-from tests.hub_server import run_alone
+from tests.hub_server import FAULTS, run_alone
 
 PUSHING = """
 import contextlib, io, json, os, pathlib, shutil
@@ -21,6 +21,7 @@ os.environ["HF_ENDPOINT"] = server.endpoint
 data, model = pathlib.Path(os.environ["TINY_DATA"]), pathlib.Path(os.environ["TINY_MODEL"])
 
 import captioner, train
+from huggingface_hub import HfApi
 from captioner import Captioner, model_card
 from captioner.__main__ import main
 from tests.tiny_data import make_encoder_weights
@@ -67,12 +68,111 @@ with server:
     seen["push again"] = said(main, "push", str(model), "user/model")
     seen["uploaded again"] = [request for request in server.requests[len(before):] if request.startswith("PUT")]
     seen["somewhere else"] = said(main, "push", str(model), "somebody/model")
-    Captioner.from_pretrained(model).push_to_hub("user/branched", commit_message="A first try", private=True)
+    ours = Captioner.from_pretrained(model)
+    ours.push_to_hub("branched", commit_message="A first try", private=True)
     seen["by its method"] = sorted(server.repositories["user/branched"].files)
+    seen["its card"] = server.repositories["user/branched"].files["README.md"].decode()
+    HfApi().create_branch("user/branched", branch="next")
+    ours.about = {"data": "Something else"}
+    ours.push_to_hub("user/branched", branch="next")
+    branched = server.repositories["user/branched"]
+    seen["main"], seen["next"] = (json.loads(branched.commits[branched.refs[branch]]["config.json"])["about"]
+                                  for branch in ("main", "next"))
     server.fault = "fails"
     seen["failing"] = said(main, "push", str(model), "user/model")
 print(json.dumps(seen))
 """
+
+FAILURES = """
+import json, os, pathlib, time
+from tests.hub_server import FAULTS, TOKEN, HubServer
+
+home = pathlib.Path(os.environ["HF_HOME"])
+server = HubServer()
+os.environ |= {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": TOKEN}
+
+from captioner import Captioner, model_card, publishing
+from captioner.deployment import deploy
+from tests.test_deployment import make_program
+from tests.tiny import save_tiny_model
+
+(home / "none").mkdir(parents=True)
+(home / "none" / "LICENSES.md").touch()
+model_card.EXAMPLES = home / "none"
+folder = save_tiny_model(home / "model")
+model = Captioner.from_pretrained(folder)
+publishing.load = lambda *_, **__: model
+root = make_program(home / "program")
+server.publish("user/model", folder)
+seen = {}
+
+def tried(case, act):
+    started = time.monotonic()
+    try:
+        act()
+    except publishing.PublishingError as error:
+        seen[case] = {"error": str(error)}
+    except Exception as error:
+        seen[case] = {"error": None, "unexpected": repr(error)}
+    else:
+        seen[case] = {"error": None}
+    seen[case]["seconds"] = time.monotonic() - started
+
+with server:
+    for number, server.fault in enumerate(FAULTS):
+        tried(f"push, {server.fault}", lambda: publishing.push(folder, f"user/model-{number}"))
+        tried(f"deploy, {server.fault}", lambda: deploy(f"user/app-{number}", model="user/model", root=root))
+        server.large.clear()
+    server.fault = None
+    signed_in = publishing.require_login
+    for name, known in (("falls silent", "is silent"), ("begins to fail", "fails")):
+        def require_login(repo):
+            server.fault = None
+            signed_in(repo)
+            server.fault = known
+        publishing.require_login = require_login
+        tried(f"push, {name}", lambda: publishing.push(folder, "user/model"))
+publishing.require_login = signed_in
+tried("push, refuses connections", lambda: publishing.push(folder, "user/model"))
+tried("deploy, refuses connections", lambda: deploy("user/app", root=root))
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return run_alone(FAILURES, tmp_path_factory.mktemp("hub") / "home")
+
+
+LIMIT = 15  # seconds
+# What does not keep anybody from uploading: gated are downloads.
+HARMLESS = {"is slow", "is gated"}
+FAILING = [*sorted(FAULTS.keys() - HARMLESS), "refuses connections"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(f"{act}, {fault}" for fault in FAILING for act in ("push", "deploy")),
+        "push, falls silent",
+        "push, begins to fail",
+    ],
+)
+def test_a_hub_that_fails_is_given_up_and_said_in_a_sentence(failures: dict, case: str):
+    assert failures[case]["error"].endswith(".")
+    assert "\n" not in failures[case]["error"]
+
+
+@pytest.mark.parametrize("act", ["push", "deploy"])
+@pytest.mark.parametrize("fault", sorted(HARMLESS))
+def test_what_does_not_concern_uploads_does_not_stop_them(failures: dict, act: str, fault: str):
+    assert failures[f"{act}, {fault}"].keys() == {"error", "seconds"}
+    assert failures[f"{act}, {fault}"]["error"] is None
+
+
+def test_no_fault_of_the_hub_takes_longer_than_a_person_waits(failures: dict):
+    waited = {case: found["seconds"] for case, found in failures.items() if isinstance(found, dict)}
+    assert {case: seconds for case, seconds in waited.items() if seconds >= LIMIT and "is slow" not in case} == {}
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +190,21 @@ def test_a_model_trained_and_pushed_explains_as_before_wherever_it_is_loaded(pus
 
 def test_weights_settings_and_card_are_what_is_pushed(pushed: dict):
     pictures = {name for name in pushed["files"] if name.startswith("examples/")}
-    assert pushed["files"].keys() - pictures - {".gitattributes"} == {"README.md", "config.json", "model.safetensors"}
+    written = {"README.md", "LICENSE.md", "config.json", "model.safetensors"}
+    assert pushed["files"].keys() - pictures - {".gitattributes"} == written
     assert pictures
     assert pushed["same weights"]
     assert 'captioner.load("user/trained")' in pushed["card"]
     assert all(f"]({picture})" in pushed["card"] for picture in pictures)
     assert pushed["by its method"] == sorted(pushed["files"])
+
+
+def test_the_card_has_the_name_that_the_hub_gave(pushed: dict):
+    assert 'captioner.load("user/branched")' in pushed["its card"]
+
+
+def test_a_push_to_a_branch_leaves_the_others_as_they_are(pushed: dict):
+    assert pushed["next"] == {"data": "Something else"} != pushed["main"]
 
 
 def test_who_is_not_logged_in_learns_it_before_training(pushed: dict):
@@ -115,9 +224,7 @@ def test_weights_that_are_there_are_not_uploaded_again(pushed: dict):
     assert pushed["uploaded again"] == []
 
 
-@pytest.mark.parametrize(
-    ("case", "reason"), [("somewhere else", "don't have the rights"), ("failing", "500 Internal Server Error")]
-)
+@pytest.mark.parametrize(("case", "reason"), [("somewhere else", "don't have the rights"), ("failing", "status 500")])
 def test_what_the_hub_refuses_is_said(pushed: dict, case: str, reason: str):
     assert pushed[case]["status"] == 2
     assert reason in pushed[case]["stderr"]

@@ -1,4 +1,8 @@
-"""A GPU of the ZeroGPU hardware of Spaces, for as long as the model runs."""
+"""A GPU of the ZeroGPU hardware of Spaces, for as long as the model runs.
+
+There ``app.py`` has imported ``spaces`` before PyTorch: that makes a GPU seem to be there all the time, so that the
+model is loaded for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from importlib.util import find_spec
 
 from captioner.predictor import Captioner
 
-_RUN = ("explain", "explain_caption", "occlusions")
+_RUN = ("explain", "explain_caption", "occlusions", "grad_cams")
 
 
 def on_gpu(model: Captioner) -> Captioner:
