@@ -27,7 +27,8 @@ _DATASETS = {"flickr8k": "jxie/flickr8k", "flickr30k": "nlphuji/flickr30k"}
 
 _GROUNDING = """\
 For the last word of each phrase with boxes, in captions written by people: is the centre of the strongest region in a
-box (pointing), and how much of the map lies in the boxes (correctness)? With 95 % intervals; the last column is how many phrases.
+box (pointing), and how much of the map lies in the boxes (correctness)? With 95 % intervals; the last column says on
+how many phrases.
 
 """
 _FAITHFULNESS = """\
