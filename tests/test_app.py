@@ -8,9 +8,8 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -18,7 +17,6 @@ import pytest
 from PIL import Image
 
 from captioner import app
-from captioner.app.gpu import on_gpu
 from captioner.explanation import ExplainedCaption
 from captioner.predictor import Captioner
 from captioner.session import Session
@@ -217,6 +215,14 @@ def test_of_photographs_asked_for_in_a_row_the_last_is_captioned(handlers, model
     monkeypatch.setattr(Session, "begin", interrupted)
     handlers.upload(other)  # and meanwhile another is wanted
     assert handlers.session is kept
+
+
+def test_who_takes_the_photograph_away_meanwhile_waits_no_longer(handlers, picture):
+    handlers.want(picture)
+    handlers.want(None)
+    handlers.caption(picture)
+    assert heard(handlers.caption(None)["explorer"])["error"]["text"] == ""
+    assert handlers.session is None
 
 
 def test_every_version_is_tested_even_one_that_another_followed_at_once(handlers, picture):
@@ -419,24 +425,6 @@ def test_nobody_is_kept_out(browser, address, picture, scheme, width):
         page.get_by_role("tab", name=tab).click()
         assert barriers(page, *ours) == []
     context.close()
-
-
-def test_on_zero_gpu_hardware_the_model_asks_for_a_gpu_and_elsewhere_for_nothing(model, picture, monkeypatch):
-    assert on_gpu(model) is model
-    asked = []
-
-    def gpu(function):
-        def run(*arguments, **options):
-            asked.append(function.__name__)
-            return function(*arguments, **options)
-
-        return run
-
-    spaces = ModuleType("spaces")
-    spaces.GPU, spaces.__spec__ = gpu, ModuleSpec("spaces", None)
-    monkeypatch.setitem(sys.modules, "spaces", spaces)
-    Session.begin(on_gpu(model), picture).test(0)
-    assert asked == ["explain", "occlusions"]
 
 
 @pytest.mark.parametrize("fault", [None, "stalls"])

@@ -7,13 +7,14 @@ import sys
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from captioner.app.gpu import on_gpu
 from captioner.predictor import Captioner
+from captioner.session import Session
 from captioner.study_tasks import StudyError, prepare
 from tests.tiny import tiny_model
 
@@ -54,31 +55,44 @@ def test_the_app_asks_zero_gpu_before_pytorch_is_there_and_loads_the_model_for_i
     assert json.loads(done.stdout) == [False, ["cuda"], "cuda"]
 
 
-def test_the_study_runs_the_model_with_a_gpu_alone(
-    photograph: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked, inside = [], []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stand-in of ``spaces``: for what a GPU was asked, and whether one is there now."""
+    asked = SimpleNamespace(names=[], now=False)
 
     def gpu(function):
         def run(*arguments, **options):
-            asked.append(function.__name__)
-            inside.append(True)
+            asked.names.append(function.__name__)
+            asked.now = True
             try:
                 return function(*arguments, **options)
             finally:
-                inside.pop()
+                asked.now = False
 
         return run
 
     spaces = ModuleType("spaces")
     spaces.GPU, spaces.__spec__ = gpu, ModuleSpec("spaces", None)
     monkeypatch.setitem(sys.modules, "spaces", spaces)
+    return asked
+
+
+def test_elsewhere_the_model_asks_for_nothing(captioner: Captioner):
+    assert on_gpu(captioner) is captioner
+
+
+def test_captions_and_their_tests_ask_for_a_gpu(asked: SimpleNamespace, photograph: Image.Image):
+    Session.begin(on_gpu(Captioner(tiny_model(image_size=96), name="tiny")), photograph).test(0)
+    assert asked.names == ["explain", "occlusions"]
+
+
+def test_the_study_runs_the_model_with_a_gpu_alone(asked: SimpleNamespace, photograph: Image.Image, tmp_path: Path):
     model = on_gpu(Captioner(tiny_model(image_size=96), name="tiny"))
     where = []
     for part in (model.model.encoder, model.model.decoder):
-        part.register_forward_hook(lambda *_: where.append(bool(inside)))
+        part.register_forward_hook(lambda *_: where.append(asked.now))
     photograph.save(tmp_path / "photograph.png")
     with suppress(StudyError):  # one photograph is too little for a study, which is seen when all are explained
         prepare(model, [tmp_path / "photograph.png"])
-    assert asked == ["explain", "grad_cams"]
+    assert asked.names == ["explain", "grad_cams"]
     assert all(where)

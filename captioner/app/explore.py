@@ -73,8 +73,10 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
     ) -> dict[Any, Any]:
         """Caption a photograph; whatever goes wrong, the last good caption stays."""
         asked_for = _asked_for(upload, first_words)
-        if upload is None or wish["now"] != asked_for:
+        if wish["now"] != asked_for:
             return gr.skip()
+        if upload is None:  # whoever takes the photograph away waits for nothing
+            return {view: failed("")}
         try:
             new = Session.begin(model, upload["path"], prefix=first_words)
         except PrefixError as error:
@@ -132,8 +134,9 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
         return next((str(path) for path in EXAMPLES if path.stem == request.query_params.get("example")), None)
 
     app.load(None, js=_NAME_EXAMPLES)
+    # Not preprocessed: gr.Image would decode the file, and fail without a word on one that is no photograph.
     wishing = {"inputs": [photo, prefix, wish], "outputs": [message, view], "show_progress": "hidden", "queue": False}
-    wishing |= {"preprocess": False} | _PRIVATE  # gr.Image would decode the file, and fail without a word on many
+    wishing |= {"preprocess": False} | _PRIVATE
     captioning = {
         "fn": on_photograph,
         "inputs": [photo, prefix, session, wish],
