@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--text", type=Path, help="sentences, one a line, that the decoder learns first")
     run.add_argument(
+        "--start-from", type=Path, metavar="FOLDER", help="a trained model to go on from, of the same data and sizes"
+    )
+    run.add_argument(
         "--teachers", type=Path, nargs="+", default=[], metavar="FOLDER", help="trained models to learn words from"
     )
     run.add_argument("--output", type=Path, required=True, help="folder for the model, the log and the checkpoint")
@@ -127,6 +130,7 @@ def main(argv: list[str] | None = None) -> int:
                 val_split=arguments.val_split,
                 shards=shards_of(arguments.data, *arguments.train_splits),
                 text=arguments.text,
+                start=arguments.start_from,
                 teachers=arguments.teachers,
                 resume=arguments.resume,
             )

@@ -54,8 +54,10 @@ def beam_search(
 
 
 @torch.no_grad()
-def sample(decoder: Decoder, regions: Regions, captions: int, max_words: int) -> torch.Tensor:
-    """Random captions by the model's own probabilities, ``captions`` of each photograph.
+def sample(
+    decoder: Decoder, regions: Regions, captions: int, max_words: int, *, temperature: float = 1.0
+) -> torch.Tensor:
+    """Random captions, ``captions`` of each photograph, by the model's probabilities at a ``temperature``.
 
     Ids (M, T), end last, then padding; a caption still going after ``max_words`` words has no end.
     """
@@ -63,7 +65,7 @@ def sample(decoder: Decoder, regions: Regions, captions: int, max_words: int) ->
     said, state, going = [], None, torch.ones_like(words, dtype=torch.bool)
     while len(said) <= max_words and going.any():
         decoded, state = decoder(words, regions, state)
-        probabilities = decoded.logits[:, -1].softmax(-1)
+        probabilities = (decoded.logits[:, -1] / temperature).softmax(-1)
         probabilities[:, NEVER_SAID] = 0
         # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
         reached = probabilities.cumsum(-1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,16 +24,18 @@ from captioner.training_config import TrainingConfig
 class Progress:
     """The state of a run: the model in training, its average, the optimiser and counters, in one atomic file.
 
-    What learns are the decoder and the encoder's last stage; the lower stages stay as they are. ``teachers``: the
-    names of the models it is distilled from. The counter ``seconds`` is the time an uninterrupted run would have taken.
+    What learns are the decoder and the encoder's last stage; the lower stages stay as they are. ``origins``: the names
+    of the models it goes on from and learns from. The counter ``seconds`` is the time an uninterrupted run would have
+    taken.
     """
 
     FILE = "state.safetensors"
     MAY_CHANGE = ("checkpoint_seconds",)
 
-    def __init__(self, averaged: CaptionModel, config: TrainingConfig, teachers: Sequence[str] = ()):
+    def __init__(self, averaged: CaptionModel, config: TrainingConfig, origins: Mapping[str, Any] | None = None):
         self.averaged, self.config = averaged.eval(), config
-        self.settings = asdict(config) | asdict(averaged.config.decoder) | {"teachers": list(teachers)}
+        self.settings = asdict(config) | asdict(averaged.config.decoder) | {"start": None, "teachers": []}
+        self.settings |= origins or {}
         self.model = copy.deepcopy(averaged)
         groups = [
             {"params": list(parameters), "weight_decay": decay, "tuned": tuned}

@@ -31,7 +31,7 @@ class Reward:
 
 
 def self_critical_loss(logits: torch.Tensor, words: torch.Tensor, rewards: torch.Tensor, samples: int) -> torch.Tensor:
-    """Policy-gradient loss of sampled ``words`` (M, T) under ``logits`` (M, T, V), padding left out.
+    """Policy-gradient loss of ``words`` (M, T) sampled by ``logits`` (M, T, V), padding left out.
 
     ``rewards`` (M,), the ``samples`` of one photograph adjacent; each is judged against the mean of the others.
     """

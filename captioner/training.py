@@ -23,6 +23,7 @@ from captioner.enhancement import PhraseWords, box_loss, matching_loss
 from captioner.entities import read_entities
 from captioner.examples import Batch, Examples
 from captioner.features import WHOLE, batch_of, cached_features
+from captioner.finished import go_on_from
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.language import pretrain, read_sentences
@@ -138,6 +139,7 @@ def train(
     val_split: str = "val",
     shards: Sequence[Path] = (),
     text: Path | None = None,
+    start: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = False,
     say: Callable[[str], None] = print,
@@ -147,8 +149,9 @@ def train(
     Within ``distributed.processes`` all processes call this, and the first of them writes and says.
 
     ``shards``: tar files to learn from as a stream, instead of the ``train_splits`` in ``data``.
-    ``text``: a file of sentences, one a line, that the decoder learns first; None for none. ``teachers``: model
-    folders, of whose words the config's ``distillation`` is learnt.
+    ``text``: a file of sentences, one a line, that the decoder learns first; None for none. ``start``: a model folder
+    to go on from, whose decoder and last encoder stage are not learnt anew. ``teachers``: model folders, of whose words
+    the config's ``distillation`` is learnt.
     ``output`` becomes a model folder (``config.json``, ``model.safetensors``) with ``log.jsonl``
     (a line an epoch) and ``state.safetensors`` (to continue from) beside it.
 
@@ -160,6 +163,8 @@ def train(
         problem = FileNotFoundError if resume else FileExistsError
         raise problem(f"{output} holds {'no' if resume else 'a'} run; {'leave out' if resume else 'give'} --resume.")
     text = text if config.language_epochs else None
+    if text and start:
+        raise ValueError("A model to start from has learnt its sentences: leave out --text.")
     terms = {"boxes": config.boxes, "matching": config.matching, "text": text}
     asked = ", ".join(name for name, wanted in terms.items() if wanted)
     if asked and not model_config.decoder.additive:
@@ -188,6 +193,7 @@ def train(
     torch.manual_seed(config.seed)
     model = CaptionModel(model_config, vocabulary=len(vocabulary))
     model.encoder.load_imagenet_weights(encoder_weights)
+    begun = go_on_from(start, model, vocabulary) if start else None
     freeze_untuned(model, config, teachers)
     model.to(device)
 
@@ -197,6 +203,8 @@ def train(
             return cached_features(paths, model.encoder, model_config.preprocessing, cache, view=view, label=label)
 
     ensemble = Teachers(teachers, model, vocabulary)
+    origins = {"start": begun} if begun else {}
+    origins |= {"teachers": ensemble.names} if ensemble else {}
     if shards:
         examples = StreamedExamples(shards, training, vocabulary, config, model)
     else:
@@ -208,7 +216,7 @@ def train(
     if text and first and not resume:
         _learn_sentences(text, model, vocabulary, config, say)
     distributed.copy_first(model.parameters())
-    progress = Progress(model, config, ensemble.names)
+    progress = Progress(model, config, origins)
     progress.counters["seconds"] = time.monotonic() - started
     if resume:
         progress.load(output)
@@ -220,10 +228,8 @@ def train(
             f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
             + (f", {distributed.world()} processes" if distributed.world() > 1 else "")
         )
-    if ensemble:
-        about = about | {"teachers": ensemble.names}
     references = [record.tokens for record in training]
-    _Loop(model, progress, examples, references, judge, vocabulary, ensemble, about, output, say).run()
+    _Loop(model, progress, examples, references, judge, vocabulary, ensemble, about | origins, output, say).run()
 
 
 def _learn_sentences(
@@ -320,12 +326,13 @@ class _Loop:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
         decoder = self.progress.model.decoder
         samples, regions = self.config.captions, _look(self.progress.model, batch)
-        words = sample(decoder, regions, samples, self.config.longest)
+        temperature = self.config.reinforced_temperature
+        words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
         said = words.cpu().numpy()
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
         said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
         rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
-        loss = self_critical_loss(read(decoder, words, regions).logits, words, rewards, samples)
+        loss = self_critical_loss(read(decoder, words, regions).logits / temperature, words, rewards, samples)
         loss = distributed.part_of_mean(loss, _spoken(words))
         if self.config.reinforced_anchor:
             loss = loss + self.config.reinforced_anchor * self._imitate(batch, tunes=False)[0]

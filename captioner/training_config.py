@@ -32,7 +32,11 @@ class TrainingConfig:
     )
     least_count: int = field(default=5, metadata={"help": "occurrences that bring a word into the vocabulary"})
     reinforced_epochs: int = field(default=1, metadata={"help": "further passes of self-critical training on CIDEr-D"})
-    reinforced_rate: float = field(default=5e-5, metadata={"help": "learning rate at their start"})
+    reinforced_rate: float = field(default=2e-4, metadata={"help": "learning rate at their start"})
+    reinforced_temperature: float = field(
+        default=0.5,
+        metadata={"help": "of what is sampled and learnt in them; below 1 nearer to the likeliest captions"},
+    )
     reinforced_anchor: float = field(
         default=0.2, metadata={"help": "weight of the loss of the first phase in self-critical training"}
     )

@@ -100,11 +100,22 @@ def test_findings_of_a_photograph_no_longer_shown_are_dropped(press):
     assert press("late") == [["tell", "That is all."]]
 
 
-def test_an_explorer_that_was_hidden_shows_every_version_again(press, page):
-    told = [each for name in ("other", "caption", "findings", "further") for each in press(name)]
+def test_an_explorer_that_was_hidden_comes_back_as_a_person_left_it(press, page):
+    for name in ("other", "caption", "findings", "further"):
+        press(name)
+    page.locator("#view .explorer-versions button").first.click()
+    page.locator("#view .explorer-words button").last.click()
+    left = page.inner_html("#view .explorer")
     page.click("#hide")
     page.wait_for_selector("#view", state="detached")
-    assert press("unhide") == told[1:]  # the other photograph is gone
+    page.click("#unhide")
+    page.wait_for_selector("#view .explorer-words button")
+    assert page.inner_html("#view .explorer") == left
+    assert page.locator('#view .explorer-words [aria-pressed="true"]').inner_text() == (
+        page.locator("#view .explorer-words button").last.inner_text()
+    )
+    page.locator("#view .explorer-word-detail ol button").first.click()  # and is still heard by the server
+    page.wait_for_function("document.querySelector('#answer textarea').value")
 
 
 def test_a_file_is_saved_as_it_is_each_time_it_is_asked_for(press, page):

@@ -16,21 +16,23 @@ import gradio as gr
 
 from captioner.exports import Exported
 
-# Gradio builds the element anew after it was hidden, and then knows the last value of each property only: what the
-# explorer was told of its photograph is kept beside it, and told again.
+# Gradio builds the element anew after it was hidden and after a progress overlay. The explorer itself is kept and put
+# into the new element, with all that a person has chosen in it.
 _SCRIPT = """
 const options = OPTIONS;
 const busy = {choose: 'Captioning again…', erase: 'Captioning again…', export: 'Preparing the file…'};
 const PATIENCE = 90000; // milliseconds after which a person is told that no answer came
-const memory = (window.explorers ??= {})[options.name] ??= {heard: {}, told: []};
-const view = new Explorer(element.firstElementChild, {
+const memory = (window.explorers ??= {})[options.name] ??= {heard: {}};
+memory.trigger = trigger;
+const view = memory.view ??= new Explorer(document.createElement('div'), {
   ids: options.ids,
   actions: options.actions,
   on: (name, detail) => {
     if (busy[name]) wait(busy[name]);
-    trigger(name, {photograph: memory.photograph, ...detail});
+    memory.trigger(name, {photograph: memory.photograph, ...detail});
   },
 });
+element.firstElementChild.replaceChildren(view.root);
 
 // The connection may be lost, or the server too busy to take what is asked.
 function wait(text) {
@@ -77,14 +79,10 @@ function listen() {
     const text = props[name];
     if (!text || text === memory.heard[name]) continue;
     memory.heard[name] = text;
-    const message = JSON.parse(text);
-    if (name === 'value' && message.number === 0) memory.told = [];
-    if (name === 'value' || name === 'findings') memory.told.push([name, message]);
-    hear[name](message);
+    hear[name](JSON.parse(text));
   }
 }
 
-for (const [name, message] of memory.told) hear[name](message);
 listen();
 watch(Object.keys(hear), listen);
 """
