@@ -45,18 +45,20 @@ def imitation_loss(
     batch: Batch,
     config: TrainingConfig,
     *,
+    regions: Regions | None = None,
     tunes: bool = False,
     teachers: Teachers | None = None,
 ) -> tuple[torch.Tensor, float]:
     """The loss of the first phase, and of it the cross-entropy on people's captions alone.
 
-    That cross-entropy, in part replaced by the one on what ``teachers`` would say, and the enhancement. ``tunes``:
-    whether gradients reach the encoder's last stage. Both are this process's part of the batch's.
+    That cross-entropy, in part replaced by the one on what ``teachers`` would say, and the enhancement. ``regions`` are
+    those of the batch where they are known; ``tunes``: whether gradients reach the encoder's last stage. Both losses
+    are this process's part of the batch's.
     """
     decoder = model.decoder
     words = batch.words.to(decoder.position.device)
     with torch.autocast(words.device.type, torch.bfloat16, enabled=words.device.type == "cuda"):
-        regions = _look(model, batch, tunes=tunes)
+        regions = regions or _look(model, batch, tunes=tunes)
         reading = read(decoder, words, regions)
         taught = teachers.probabilities(batch.features.to(words.device), words) if teachers else None
     entropy = caption_loss(reading.logits.float(), words, config.label_smoothing)
@@ -305,7 +307,7 @@ class _Loop:
         for batch in self.examples.epoch(epoch, skip=counters["step"] % steps):
             # Dropout and sampling depend on the step alone, so that a continued run is the same run.
             torch.manual_seed(self.config.seed + counters["step"] + (distributed.rank() << 32))
-            loss, shown = self._imitate(batch, tunes=tunes) if imitates else self._reinforce(batch)
+            loss, shown = self._imitate(batch, tunes) if imitates else self._reinforce(batch)
             rate = learning_rate_at(counters["step"], steps, self.config)
             self.progress.update(loss, rate, age=counters["step"] - begun)
             shown, photographs = distributed.total(shown, len(batch.rows))
@@ -318,9 +320,11 @@ class _Loop:
                 self.progress.save(self.output)
                 saved = time.monotonic()
 
-    def _imitate(self, batch: Batch, *, tunes: bool) -> tuple[torch.Tensor, float]:
+    def _imitate(self, batch: Batch, tunes: bool = False, regions: Regions | None = None) -> tuple[torch.Tensor, float]:
         """The loss of the first phase; what is shown is the cross-entropy."""
-        return imitation_loss(self.progress.model, batch, self.config, tunes=tunes, teachers=self.teachers)
+        return imitation_loss(
+            self.progress.model, batch, self.config, regions=regions, tunes=tunes, teachers=self.teachers
+        )
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
@@ -335,7 +339,7 @@ class _Loop:
         loss = self_critical_loss(read(decoder, words, regions).logits / temperature, words, rewards, samples)
         loss = distributed.part_of_mean(loss, _spoken(words))
         if self.config.reinforced_anchor:
-            loss = loss + self.config.reinforced_anchor * self._imitate(batch, tunes=False)[0]
+            loss = loss + self.config.reinforced_anchor * self._imitate(batch, regions=regions)[0]
         return loss, distributed.part_of_mean(rewards.mean(), len(rewards)).item()
 
     @cached_property
