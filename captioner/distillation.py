@@ -31,7 +31,7 @@ class Teachers:
         for folder in folders:
             teacher, name = load_finished(folder, model, vocabulary)
             self.names.append(name)
-            self._models.append(teacher.to(model.decoder.position.device))
+            self._models.append(teacher.model.to(model.decoder.position.device))
 
     def __len__(self) -> int:
         return len(self._models)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from captioner.features import frozen_stages
-from captioner.hub import WEIGHTS_FILE, load_model
+from captioner.hub import WEIGHTS_FILE, SavedModel, load_model
 from captioner.model import CaptionModel
 from captioner.vocabulary import Vocabulary
 
 
-def load_finished(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> tuple[CaptionModel, str]:
+def load_finished(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> tuple[SavedModel, str]:
     """A finished model that reads the same cached features as ``model``, with a last stage of its own, and its name.
 
     The name is that of the folder with the beginning of the SHA-256 of its weights. Raises ``ModelError`` for a folder
@@ -25,22 +26,23 @@ def load_finished(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> 
     if not _sees_alike(saved.model, model):
         raise ValueError(f"{folder} sees photographs otherwise; it must have the same image size and encoder weights.")
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    return saved.model, f"{folder.resolve().name} {digest[:12]}"
+    return saved, f"{folder.resolve().name} {digest[:12]}"
 
 
 @torch.no_grad()
-def go_on_from(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> str:
-    """Give a model all that a finished one learnt, calibration aside; returns the name of that one.
+def go_on_from(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Give a model all that a finished one learnt, calibration aside; returns that one's name and how it was trained.
 
     Raises as ``load_finished`` does, and ``ValueError`` for a decoder of another form or size.
     """
     finished, name = load_finished(folder, model, vocabulary)
-    known, own = dict(finished.named_parameters()), dict(model.named_parameters())
+    known, own = dict(finished.model.named_parameters()), dict(model.named_parameters())
     if {key: part.shape for key, part in known.items()} != {key: part.shape for key, part in own.items()}:
         raise ValueError(f"{folder} has a decoder of another form or size; give the settings it was trained with.")
     for key, part in own.items():
         part.copy_(known[key])
-    return name
+    trained = {key: finished.about[key] for key in ("recipe", "training", "start") if key in finished.about}
+    return {"name": name} | trained
 
 
 def _sees_alike(one: CaptionModel, two: CaptionModel) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -24,18 +23,19 @@ from captioner.training_config import TrainingConfig
 class Progress:
     """The state of a run: the model in training, its average, the optimiser and counters, in one atomic file.
 
-    What learns are the decoder and the encoder's last stage; the lower stages stay as they are. ``origins``: the names
-    of the models it goes on from and learns from. The counter ``seconds`` is the time an uninterrupted run would have
-    taken.
+    What learns are the decoder and the encoder's last stage; the lower stages stay as they are. ``start``: the
+    name of the model it goes on from, ``teachers`` of those it learns from. The counter ``seconds`` is the time an
+    uninterrupted run would have taken.
     """
 
     FILE = "state.safetensors"
     MAY_CHANGE = ("checkpoint_seconds",)
 
-    def __init__(self, averaged: CaptionModel, config: TrainingConfig, origins: Mapping[str, Any] | None = None):
+    def __init__(
+        self, averaged: CaptionModel, config: TrainingConfig, *, start: str | None = None, teachers: Sequence[str] = ()
+    ):
         self.averaged, self.config = averaged.eval(), config
-        self.settings = asdict(config) | asdict(averaged.config.decoder) | {"start": None, "teachers": []}
-        self.settings |= origins or {}
+        self.settings = asdict(config) | asdict(averaged.config.decoder) | {"start": start, "teachers": [*teachers]}
         self.model = copy.deepcopy(averaged)
         groups = [
             {"params": list(parameters), "weight_decay": decay, "tuned": tuned}

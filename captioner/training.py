@@ -195,7 +195,7 @@ def train(
     torch.manual_seed(config.seed)
     model = CaptionModel(model_config, vocabulary=len(vocabulary))
     model.encoder.load_imagenet_weights(encoder_weights)
-    begun = go_on_from(start, model, vocabulary) if start else None
+    begun = go_on_from(start, model, vocabulary) if start else {}
     freeze_untuned(model, config, teachers)
     model.to(device)
 
@@ -205,8 +205,6 @@ def train(
             return cached_features(paths, model.encoder, model_config.preprocessing, cache, view=view, label=label)
 
     ensemble = Teachers(teachers, model, vocabulary)
-    origins = {"start": begun} if begun else {}
-    origins |= {"teachers": ensemble.names} if ensemble else {}
     if shards:
         examples = StreamedExamples(shards, training, vocabulary, config, model)
     else:
@@ -218,7 +216,7 @@ def train(
     if text and first and not resume:
         _learn_sentences(text, model, vocabulary, config, say)
     distributed.copy_first(model.parameters())
-    progress = Progress(model, config, origins)
+    progress = Progress(model, config, start=begun.get("name"), teachers=ensemble.names)
     progress.counters["seconds"] = time.monotonic() - started
     if resume:
         progress.load(output)
@@ -230,8 +228,12 @@ def train(
             f"{sum(p.numel() for p in model.decoder.parameters()) / 1e6:.1f} M parameters in the decoder, on {device}"
             + (f", {distributed.world()} processes" if distributed.world() > 1 else "")
         )
+    if begun:
+        about = about | {"start": begun}
+    if ensemble:
+        about = about | {"teachers": ensemble.names}
     references = [record.tokens for record in training]
-    _Loop(model, progress, examples, references, judge, vocabulary, ensemble, about | origins, output, say).run()
+    _Loop(model, progress, examples, references, judge, vocabulary, ensemble, about, output, say).run()
 
 
 def _learn_sentences(

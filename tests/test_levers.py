@@ -123,6 +123,16 @@ def test_a_row_is_made_again_where_its_settings_are_others(table, monkeypatch):
     assert again["settings"]["training"]["clip"] == 0.5
 
 
+def test_settings_of_training_that_came_after_a_row_do_not_unmake_it(table):
+    (made,) = table.make("base", seeds=1)
+    del made["settings"]["training"]["reinforced_temperature"]
+    table.file.write_text(json.dumps({"rows": [made]}))
+    shutil.rmtree(table.runs)
+    del table.trained[:]
+    assert table.make("base", seeds=1) == [made]
+    assert table.trained == []
+
+
 def test_rows_of_other_origin_stay(table):
     other = {"name": "base", "recipe": "bundled", "seeds": 1, "CIDEr": 55.0, "BLEU-4": 21.0, "minutes": 90.0}
     table.file.parent.mkdir()

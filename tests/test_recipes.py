@@ -1,4 +1,5 @@
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -6,6 +7,7 @@ import train
 from captioner import ablation, levers
 from captioner.decoder import DecoderConfig
 from captioner.encoder import Encoder, EncoderConfig
+from captioner.hub import BUNDLED
 from captioner.photographs import Preprocessing
 from captioner.recipes import SECTIONS, Recipe, read_recipe, recipe_names
 from captioner.training_config import TrainingConfig
@@ -40,9 +42,19 @@ def test_a_recipe_sets_nothing_to_its_default(name):
         assert not same or name == "coco-paper"  # which names all that the paper names
 
 
-def test_the_defaults_made_the_bundled_model():
+def test_the_defaults_made_the_bundled_model_but_for_its_self_critical_epochs():
     bundled = read_recipe("bundled")
-    assert bundled == Recipe("bundled", bundled.description)
+    assert all(setting.startswith("reinforced_") for setting in bundled.training)
+    assert bundled == Recipe("bundled", bundled.description, bundled.training)
+
+
+def test_the_recipes_of_the_bundled_model_are_those_it_names():
+    about = json.loads((BUNDLED / "config.json").read_text())["about"]
+    assert (about["recipe"], about["start"]["recipe"]) == ("self-critical", "bundled")
+    for trained in (about, about["start"]):
+        expected = asdict(TrainingConfig(**read_recipe(trained["recipe"]).training))
+        # Settings that came after the first run are not in its list.
+        assert {key: expected[key] for key in trained["training"]} == trained["training"]
 
 
 @pytest.mark.parametrize(("name", "table"), [("small", ablation), ("levers", levers)])
@@ -62,10 +74,10 @@ def test_flags_win_over_the_recipe_and_the_recipe_over_defaults(started):
     assert run["about"]["recipe"] == "small"
 
 
-def test_without_a_recipe_the_defaults_stand(started):
+def test_without_a_recipe_that_of_the_bundled_model_stands(started):
     assert train.main(REQUIRED) == 0
     (run,) = started
-    assert run["config"] == TrainingConfig()
+    assert run["config"] == TrainingConfig(**read_recipe("bundled").training)
     assert run["model_config"].preprocessing == Preprocessing()
     assert run["about"]["recipe"] == "bundled"
 

@@ -51,11 +51,12 @@ def test_padding_is_not_learnt_from():
 
 
 @torch.no_grad()
-def test_samples_are_captions_drawn_by_their_probability():
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_are_captions_drawn_by_their_probability(temperature):
     decoder = tiny_model().model.decoder
     regions = decoder.look(torch.rand(2, 4, 512))
     torch.manual_seed(0)
-    words = sample(decoder, regions, 400, 6)
+    words = sample(decoder, regions, 400, 6, temperature=temperature)
     assert words.shape[0] == 800
     assert words.shape[1] <= 7
     assert not torch.isin(words, torch.tensor([START, UNKNOWN])).any()
@@ -64,7 +65,7 @@ def test_samples_are_captions_drawn_by_their_probability():
         assert all(word == PAD for word in row[ended + 1 :])
         assert PAD not in row[:ended]
     decoded, _ = decoder(torch.full((2, 1), START), regions)
-    expected = decoded.logits[:, 0].softmax(-1)
+    expected = (decoded.logits[:, 0] / temperature).softmax(-1)
     expected[:, [PAD, START, UNKNOWN]] = 0
     expected /= expected.sum(-1, keepdim=True)
     for photograph in range(2):

@@ -180,6 +180,44 @@ def test_a_run_with_crops_and_teachers_continues_as_if_nothing_had_happened(run,
     assert entries(untaught)[-1]["loss"] != entries(whole)[-1]["loss"]
 
 
+def test_a_run_goes_on_from_a_finished_model(run, teachers, sentences, tmp_path, monkeypatch):
+    config = replace(CONFIG, epochs=0, tuned_epochs=0, reinforced_epochs=2, reinforced_rate=1e-6, averaging=0.0)
+    start = teachers[1]
+    whole = run(tmp_path / "whole", config, start=start)
+    before, after = (captioner.load(folder, device="cpu") for folder in (start, whole))
+    assert all("reward" in line for line in entries(whole))
+    for known, learnt in zip(before.model.parameters(), after.model.parameters()):
+        torch.testing.assert_close(learnt, known, atol=2e-3, rtol=0)  # at so small a rate
+    assert after.about["start"]["name"].startswith("1 ")
+    assert after.about["start"]["training"] == before.about["training"]
+
+    save = Progress.save
+
+    def killed_after_saving(self, folder):
+        save(self, folder)
+        if self.counters["step"] == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "save", killed_after_saving)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", replace(config, **OFTEN), start=start)
+    monkeypatch.setattr(Progress, "save", save)
+    with pytest.raises(ValueError, match="other settings: start"):
+        run(tmp_path / "killed", config, start=teachers[0], resume=True)
+    run(tmp_path / "killed", config, start=start, resume=True)
+    assert_same_run(whole, tmp_path / "killed")
+    with pytest.raises(ValueError, match="leave out --text"):
+        run(tmp_path / "text", CONFIG, start=start, text=sentences)
+
+
+def test_the_sampling_temperature_decides_what_is_learnt_from(run, teachers, tmp_path):
+    config = replace(CONFIG, epochs=0, tuned_epochs=0, reinforced_epochs=1)
+    seen = [
+        entries(run(tmp_path / f"{t}", replace(config, reinforced_temperature=t), start=teachers[0])) for t in (0.5, 2)
+    ]
+    assert seen[0][0]["reward"] != seen[1][0]["reward"]
+
+
 def test_teachers_and_their_share_of_the_loss_go_together(run, teachers, tmp_path):
     for config, given in ((CONFIG, teachers), (replace(CONFIG, distillation=0.5), ())):
         with pytest.raises(ValueError, match="give --teachers and a --distillation above 0, or neither"):
