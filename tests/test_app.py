@@ -339,6 +339,7 @@ def test_the_main_path_in_a_browser(person, page, model, picture, no_picture):
     page.wait_for_selector("#message [role=alert]")
     assert "not a photograph" in page.inner_text("#message")
     assert person.text() == caption
+    assert person.chosen.inner_text() == person.words.last.inner_text()
 
 
 def test_stepping_asks_the_server_for_nothing(person, page, picture):
