@@ -106,8 +106,10 @@ def folder_of(row: Row, seed: int, setting: Setting) -> Path:
     return setting.runs / f"{row.name.replace(' ', '-')}-{seed}"
 
 
-def run(row: Row, seed: int, setting: Setting, teachers: Sequence[Path] = ()) -> Path:
+def run(row: Row, seed: int, setting: Setting, *, start: Path | None = None, teachers: Sequence[Path] = ()) -> Path:
     """Train one run of a row, or go on with it, unless it is done. Returns its folder, a model folder.
+
+    ``start`` and ``teachers``: the model it begins with, and those it learns from.
 
     Raises ``ValueError`` where the folder holds a run with other settings.
     """
@@ -128,6 +130,7 @@ def run(row: Row, seed: int, setting: Setting, teachers: Sequence[Path] = ()) ->
             about={setting.table: row.name},
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             text=setting.text,
+            start=start,
             teachers=teachers,
             resume=(folder / Progress.FILE).exists(),
         )

@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from captioner.ablation import Row, Setting, add_flags, averaged, configs, measure, run, trained_seconds
@@ -40,7 +39,7 @@ ROWS = (
     Row("14 x 14 regions", encoder={"levels": 2}),
     Row("encoder tuned", training={"tuned_epochs": 3}),
     Row("two self-critical epochs more", training={"reinforced_epochs": 2}),
-    Row("two sharper self-critical epochs more", training={"reinforced_epochs": 2} | SHARPER),
+    Row("two sharper self-critical epochs more", training={"epochs": 0, "reinforced_epochs": 2} | SHARPER),
     Row("14 x 14 regions of 448 pixels", image_size=448),
     Row("distilled from two bases", training={"distillation": 0.5}),
 )
@@ -65,20 +64,29 @@ def settings(row: Row, setting: Setting) -> dict[str, Any]:
     described["teachers"] = TEACHERS if training.distillation else ()
     described["data"] = setting.data.resolve().name
     described["text"] = setting.text.name if training.language_epochs else None
+    if _goes_on(row):
+        described["start"] = ROWS[0].name
     return json.loads(json.dumps(described))
+
+
+def _goes_on(row: Row) -> bool:
+    """Whether a row has no epochs of its own before the self-critical ones: it goes on from the finished base."""
+    return row.training.get("epochs") == 0
 
 
 def line_of(row: Row, setting: Setting) -> dict[str, Any]:
     """Train and measure a row: its line of the table.
 
     ``minutes``: of training one of its models, validation with it, pauses and the encoding of photographs without; a
-    model's teachers are part of its cost.
+    model's teachers, and the model that it goes on from, are part of its cost.
     """
     teachers = [run(ROWS[0], seed, setting) for seed in TEACHERS] if row.training.get("distillation") else []
-    folders = [run(row, seed, setting, teachers) for seed in row.seeds]
+    starts = [run(ROWS[0], seed, setting) if _goes_on(row) else None for seed in row.seeds]
+    folders = [run(row, seed, setting, start=start, teachers=teachers) for seed, start in zip(row.seeds, starts)]
     line = {"name": row.name, "recipe": BASE.name, "seeds": len(row.seeds)}
     line |= averaged([measure(folder, setting) for folder in folders], COLUMNS)
-    line["minutes"] = (mean(map(trained_seconds, folders)) + sum(map(trained_seconds, teachers))) / 60
+    own = sum(map(trained_seconds, [*folders, *filter(None, starts)])) / len(folders)
+    line["minutes"] = (own + sum(map(trained_seconds, teachers))) / 60
     return line | {"settings": settings(row, setting)}
 
 

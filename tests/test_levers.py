@@ -25,6 +25,7 @@ ROWS = (
     Row("text first", training={"language_epochs": 1}, image_size=64),
     Row("self-critical", training={"reinforced_epochs": 1}, image_size=64),
     Row("distilled", training={"distillation": 0.5}, image_size=64),
+    Row("longer", training={"epochs": 0, "reinforced_epochs": 1}, image_size=64, seeds=(0, 1)),
 )
 
 
@@ -85,6 +86,16 @@ def test_a_row_has_its_scores_and_its_minutes(table):
     assert (report["split"], report["beam"], report["seeds"]) == ("val", 3, [0, 1])
     assert base["run"]["config"] == config_hash(base["settings"]) != taught["run"]["config"]
     assert {"run", "seconds"} <= report.keys()
+
+
+def test_a_row_without_epochs_of_its_own_goes_on_from_the_base_of_its_seed(table):
+    base, longer = table.make("base", "longer")
+    assert names(table.trained) == ["base-0", "base-1", "longer-0", "longer-1"]
+    for seed in range(2):
+        about = json.loads((table.runs / f"longer-{seed}" / "config.json").read_text())["about"]
+        assert about["start"]["name"].startswith(f"base-{seed} ")
+    assert longer["settings"]["start"] == "base"
+    assert longer["minutes"] > base["minutes"]
 
 
 def test_the_table_grows_row_by_row_and_makes_no_row_twice(table, monkeypatch):
