@@ -79,7 +79,8 @@ def _write(file, paths, encoder, preprocessing, view, label) -> None:
 
 
 def _digest(paths, encoder, preprocessing, view) -> str:
-    weights = save({name: tensor.contiguous() for name, tensor in frozen_stages(encoder).items()})
+    # Averaging weights turns -0.0 into 0.0: adding 0 makes them alike, for they give the same features.
+    weights = save({name: tensor.contiguous() + 0 for name, tensor in frozen_stages(encoder).items()})
     files = [(path.name, path.stat().st_size, *(view.drawn(path.name) or ())) for path in paths]
     settings = [encoder.config.name, encoder.config.stride_in, asdict(preprocessing), view.mirrored]
     settings += [encoder.config.levels] if encoder.frozen else []

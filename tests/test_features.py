@@ -150,6 +150,14 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     assert len(files(paths, one_level, PREPROCESSING)) == 14
 
 
+def test_the_sign_of_a_weight_that_is_zero_changes_no_file(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    for zero in (0.0, -0.0):
+        with torch.no_grad():
+            encoder.body.conv1.weight[0, 0, 0, 0] = zero
+        cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
 def test_flipped_features_are_those_of_the_mirror_images(encoder: Encoder, paths: list[Path], tmp_path: Path):
     mirrored = [tmp_path / f"mirrored{path.name}" for path in paths]
     for path, mirror in zip(paths, mirrored):
