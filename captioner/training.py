@@ -302,6 +302,7 @@ class _Loop:
         counters, steps = self.progress.counters, self.examples.steps
         imitates = epoch < self.config.epochs
         tunes = epoch >= self.config.epochs - self.config.tuned_epochs
+        # Dropout would draw samples from one network and learn from them in another, which diverges.
         self.progress.model.train(imitates)
         begun = 0 if imitates else self.config.epochs * steps  # each phase has an average of its own
         saved = time.monotonic()
@@ -329,12 +330,8 @@ class _Loop:
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
-        model, decoder, samples = self.progress.model, self.progress.model.decoder, self.config.captions
-        # Dropout on a photograph makes another one of it, which captions are sampled and learnt from alike. On words it
-        # would draw captions from one network and learn from them in another, which diverges.
-        model.train()
-        regions = _look(model, batch)
-        model.eval()
+        decoder = self.progress.model.decoder
+        samples, regions = self.config.captions, _look(self.progress.model, batch)
         temperature = self.config.reinforced_temperature
         words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
         said = words.cpu().numpy()
