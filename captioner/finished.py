@@ -17,16 +17,21 @@ from captioner.vocabulary import Vocabulary
 def load_finished(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> tuple[SavedModel, str]:
     """A finished model that reads the same cached features as ``model``, with a last stage of its own, and its name.
 
-    The name is that of the folder with the beginning of the SHA-256 of its weights. Raises ``ModelError`` for a folder
-    that holds no model, ``ValueError`` for a model that knows other words or sees photographs otherwise.
+    Raises ``ModelError`` for a folder that holds no model, ``ValueError`` for a model that knows other words or sees
+    photographs otherwise.
     """
     saved = load_model(folder)
     if saved.vocabulary.words != vocabulary.words:
         raise ValueError(f"{folder} knows other words than this data; it must have been trained on the same.")
     if not _sees_alike(saved.model, model):
         raise ValueError(f"{folder} sees photographs otherwise; it must have the same image size and encoder weights.")
+    return saved, name_of(folder)
+
+
+def name_of(folder: Path) -> str:
+    """A finished model's name for what is made of it: its folder's, and the beginning of its weights' SHA-256."""
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    return saved, f"{folder.resolve().name} {digest[:12]}"
+    return f"{folder.resolve().name} {digest[:12]}"
 
 
 @torch.no_grad()

@@ -26,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "assets" / "results"
 
 # The rows of the table of captions: files of results on val, and what is scored there.
-MODELS = {"val.json": "bundled model", "val-before-self-critical.json": "before self-critical training, not calibrated"}
+MODELS = {
+    "val.json": "bundled model",
+    "val-first-run.json": "after its first run, calibrated",
+    "val-before-self-critical.json": "before self-critical training, not calibrated",
+}
 
 # What several tables show of captions and of decoders: keys in the results, how each is shown, and the titles.
 _VARIETY = {"vocabulary": ".0f", "novel": ".1f", "length": ".1f"}

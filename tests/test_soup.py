@@ -1,0 +1,66 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import captioner
+from captioner.hub import save_model
+from captioner.soup import main, soup
+from captioner.vocabulary import Vocabulary
+from tests.tiny import tiny_model
+
+START = {"name": "first 0123", "recipe": "bundled"}
+
+
+def ingredient(folder, scale, saved=None, start=START):
+    """A model folder: a tiny model, its weights scaled, that says it went on from another."""
+    saved = saved or tiny_model()
+    with torch.no_grad():
+        for parameter in saved.model.decoder.parameters():
+            parameter.mul_(scale)
+        saved.model.decoder.head.temperature.fill_(scale)
+    about = saved.about | {"recipe": "self-critical", "training": {"seed": round(scale)}, "scores": {"CIDEr": 1.0}}
+    save_model(folder, replace(saved, about=about | ({"start": start} if start else {})))
+    return folder
+
+
+def test_a_soup_is_the_mean_of_its_weights_and_says_of_which(tmp_path):
+    folders = [ingredient(tmp_path / name, scale) for name, scale in (("one", 1), ("two", 2), ("six", 6))]
+    mixed = soup(folders)
+    for mean, single in zip(mixed.model.decoder.parameters(), tiny_model().model.decoder.parameters()):
+        torch.testing.assert_close(mean, 3 * single, rtol=5e-3, atol=5e-3)
+    assert mixed.model.decoder.head.temperature == 1
+    assert [part["name"].split()[0] for part in mixed.about["mean of"]] == ["one", "two", "six"]
+    assert [part["training"]["seed"] for part in mixed.about["mean of"]] == [1, 2, 6]
+    assert mixed.about["start"] == START
+    assert not {"scores", "training"} & mixed.about.keys()
+
+
+@pytest.mark.parametrize(
+    ("other", "start", "complaint"),
+    [
+        (tiny_model(layers=2), START, "another form"),
+        (replace(tiny_model(), vocabulary=Vocabulary(tiny_model().vocabulary.words[::-1])), START, "other words"),
+        (tiny_model(), {"name": "another 4567"}, "did not go on from the same"),
+        (tiny_model(), None, "did not go on from the same"),
+    ],
+)
+def test_what_has_no_meaningful_mean_is_refused(tmp_path, other, start, complaint):
+    folders = [ingredient(tmp_path / "one", 1), ingredient(tmp_path / "two", 1, other, start)]
+    with pytest.raises(ValueError, match=complaint):
+        soup(folders)
+    with pytest.raises(ValueError, match="two models or more"):
+        soup(folders[:1])
+
+
+def test_the_command_line_scores_the_mean_and_saves_it(tmp_path, data, capsys):
+    folders = [str(ingredient(tmp_path / name, scale)) for name, scale in (("one", 1), ("two", 2))]
+    command = ["--data", str(data), "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "mean")]
+    assert main([*folders, *command]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    about = captioner.load(tmp_path / "mean", device="cpu").about
+    assert about["scores"] == scores
+    assert {"split": "val", "beam": 3}.items() <= scores.items()
+    assert main([folders[0], str(tmp_path / "nothing"), *command]) == 2
+    assert "nothing" in capsys.readouterr().err
