@@ -302,7 +302,6 @@ class _Loop:
         counters, steps = self.progress.counters, self.examples.steps
         imitates = epoch < self.config.epochs
         tunes = epoch >= self.config.epochs - self.config.tuned_epochs
-        # Dropout would draw samples from one network and learn from them in another, which diverges.
         self.progress.model.train(imitates)
         begun = 0 if imitates else self.config.epochs * steps  # each phase has an average of its own
         saved = time.monotonic()
@@ -330,8 +329,11 @@ class _Loop:
 
     def _reinforce(self, batch: Batch) -> tuple[torch.Tensor, float]:
         """The self-critical loss of sampled captions; what is shown is their mean reward."""
-        decoder = self.progress.model.decoder
-        samples, regions = self.config.captions, _look(self.progress.model, batch)
+        model, decoder, samples = self.progress.model, self.progress.model.decoder, self.config.captions
+        # Dropout on words would draw captions from one network and learn from them in another, which diverges.
+        model.train(self.config.reinforced_dropout)
+        regions = _look(model, batch)
+        model.eval()
         temperature = self.config.reinforced_temperature
         words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
         said = words.cpu().numpy()

@@ -37,6 +37,9 @@ class TrainingConfig:
         default=0.5,
         metadata={"help": "of what is sampled and learnt in them; below 1 nearer to the likeliest captions"},
     )
+    reinforced_dropout: bool = field(
+        default=False, metadata={"help": "see photographs through dropout in them, for sampling and learning alike"}
+    )
     reinforced_anchor: float = field(
         default=0.2, metadata={"help": "weight of the loss of the first phase in self-critical training"}
     )

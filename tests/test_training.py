@@ -210,12 +210,14 @@ def test_a_run_goes_on_from_a_finished_model(run, teachers, sentences, tmp_path,
         run(tmp_path / "text", CONFIG, start=start, text=sentences)
 
 
-def test_the_sampling_temperature_decides_what_is_learnt_from(run, teachers, tmp_path):
+def test_temperature_and_dropout_decide_what_self_critical_training_learns_from(run, teachers, tmp_path):
     config = replace(CONFIG, epochs=0, tuned_epochs=0, reinforced_epochs=1)
-    seen = [
-        entries(run(tmp_path / f"{t}", replace(config, reinforced_temperature=t), start=teachers[0])) for t in (0.5, 2)
-    ]
-    assert seen[0][0]["reward"] != seen[1][0]["reward"]
+    changes = {"sharp": {}, "flat": {"reinforced_temperature": 2.0}, "through dropout": {"reinforced_dropout": True}}
+    rewards = {
+        name: entries(run(tmp_path / name, replace(config, **change), start=teachers[0]))[0]["reward"]
+        for name, change in changes.items()
+    }
+    assert len({*rewards.values()}) == len(changes)
 
 
 def test_teachers_and_their_share_of_the_loss_go_together(run, teachers, tmp_path):
