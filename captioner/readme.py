@@ -27,9 +27,11 @@ README, RESULTS = ROOT / "README.md", ROOT / "assets" / "results"
 
 # The rows of the table of captions: files of results on val, and what is scored there.
 MODELS = {
-    "val.json": "bundled model",
-    "val-first-run.json": "after its first run, calibrated",
-    "val-before-self-critical.json": "before self-critical training, not calibrated",
+    "val.json": "bundled model: the mean of the next two, calibrated",
+    "val-second-run.json": "second run, sharper self-critical training",
+    "val-third-run.json": "third run, the same through dropout",
+    "val-first-run.json": "first run, calibrated: what both went on from",
+    "val-before-self-critical.json": "first run before its self-critical epoch",
 }
 
 # What several tables show of captions and of decoders: keys in the results, how each is shown, and the titles.
