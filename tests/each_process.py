@@ -18,8 +18,8 @@ class Kept(training.Progress):
 
     latest: Kept
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, *arguments, **names):
+        super().__init__(*arguments, **names)
         Kept.latest = self
 
     def save(self, folder):
