@@ -9,7 +9,7 @@ from captioner.schedule import half_cosine, warmed_cosine
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the decoder is trained; the defaults made the bundled model."""
+    """How the decoder is trained; the defaults made the bundled model, but for its self-critical epochs."""
 
     language_epochs: int = field(default=1, metadata={"help": "passes over --text before, the image side absent"})
     language_rate: float = field(default=1e-3, metadata={"help": "peak learning rate in them"})
