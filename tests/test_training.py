@@ -126,22 +126,31 @@ def assert_same_run(one, two):
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_an_interrupted_run_continues_as_if_nothing_had_happened(
-    run, uninterrupted, sentences, tmp_path, monkeypatch, steps
-):
-    """Nine steps, three an epoch: stopped before them, within an epoch, at its end and in a reinforced one."""
+@pytest.fixture
+def killed(monkeypatch):
+    """Call it with a number of steps and a run: it is killed when it has saved after so many."""
     save = Progress.save
 
-    def killed_after_saving(self, folder):
-        save(self, folder)
-        if self.counters["step"] == steps:
-            raise KeyboardInterrupt
+    def kill(steps, start):
+        def killed_after_saving(self, folder):
+            save(self, folder)
+            if self.counters["step"] == steps:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "save", killed_after_saving)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, replace(INTERRUPTED, **OFTEN), text=sentences)
-    monkeypatch.setattr(Progress, "save", save)
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "save", killed_after_saving)
+            with pytest.raises(KeyboardInterrupt):
+                start()
+
+    return kill
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(
+    run, uninterrupted, sentences, tmp_path, killed, steps
+):
+    """Nine steps, three an epoch: stopped before them, within an epoch, at its end and in a reinforced one."""
+    killed(steps, lambda: run(tmp_path, replace(INTERRUPTED, **OFTEN), text=sentences))
     run(tmp_path, INTERRUPTED, text=sentences, resume=True)
     assert_same_run(uninterrupted, tmp_path)
     assert ["reward" in line for line in entries(tmp_path)] == [False, True, True]
@@ -154,20 +163,10 @@ def teachers(run, tmp_path_factory):
     return [run(folder / f"{seed}", replace(CONFIG, epochs=1, tuned_epochs=seed, seed=seed)) for seed in range(2)]
 
 
-def test_a_run_with_crops_and_teachers_continues_as_if_nothing_had_happened(run, teachers, tmp_path, monkeypatch):
+def test_a_run_with_crops_and_teachers_continues_as_if_nothing_had_happened(run, teachers, tmp_path, killed):
     config = replace(CONFIG, epochs=2, tuned_epochs=1, crops=1, distillation=0.5)
     whole = run(tmp_path / "whole", config, teachers=teachers)
-    save = Progress.save
-
-    def killed_after_saving(self, folder):
-        save(self, folder)
-        if self.counters["step"] == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "save", killed_after_saving)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", replace(config, **OFTEN), teachers=teachers)
-    monkeypatch.setattr(Progress, "save", save)
+    killed(4, lambda: run(tmp_path / "killed", replace(config, **OFTEN), teachers=teachers))
     with pytest.raises(ValueError, match="other settings: teachers"):
         run(tmp_path / "killed", config, teachers=teachers[:1], resume=True)
     run(tmp_path / "killed", config, teachers=teachers, resume=True)
@@ -180,7 +179,7 @@ def test_a_run_with_crops_and_teachers_continues_as_if_nothing_had_happened(run,
     assert entries(untaught)[-1]["loss"] != entries(whole)[-1]["loss"]
 
 
-def test_a_run_goes_on_from_a_finished_model(run, teachers, sentences, tmp_path, monkeypatch):
+def test_a_run_goes_on_from_a_finished_model(run, teachers, sentences, tmp_path, killed):
     config = replace(CONFIG, epochs=0, tuned_epochs=0, reinforced_epochs=2, reinforced_rate=1e-6, averaging=0.0)
     start = teachers[1]
     whole = run(tmp_path / "whole", config, start=start)
@@ -191,17 +190,7 @@ def test_a_run_goes_on_from_a_finished_model(run, teachers, sentences, tmp_path,
     assert after.about["start"]["name"].startswith("1 ")
     assert after.about["start"]["training"] == before.about["training"]
 
-    save = Progress.save
-
-    def killed_after_saving(self, folder):
-        save(self, folder)
-        if self.counters["step"] == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "save", killed_after_saving)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", replace(config, **OFTEN), start=start)
-    monkeypatch.setattr(Progress, "save", save)
+    killed(4, lambda: run(tmp_path / "killed", replace(config, **OFTEN), start=start))
     with pytest.raises(ValueError, match="other settings: start"):
         run(tmp_path / "killed", config, start=teachers[0], resume=True)
     run(tmp_path / "killed", config, start=start, resume=True)
@@ -239,11 +228,11 @@ def test_validation_photographs_are_shown_whole_and_training_ones_in_all_views(r
     assert sorted(shown) == [*(("train", number, flip) for number in range(3) for flip in (0, 1)), ("val", 0, False)]
 
 
-def test_the_seconds_of_a_run_hold_its_sentences_and_no_pause(run, sentences, tmp_path, monkeypatch):
+def test_the_seconds_of_a_run_hold_its_sentences_and_no_pause(run, sentences, tmp_path, monkeypatch, killed):
     """By a clock that moves with every step, with learning sentences and while nothing runs."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
-    update, save, pretrain = Progress.update, Progress.save, training.pretrain
+    update, pretrain = Progress.update, training.pretrain
 
     def updated(self, *arguments, **options):
         clock.now += 1
@@ -253,19 +242,11 @@ def test_the_seconds_of_a_run_hold_its_sentences_and_no_pause(run, sentences, tm
         clock.now += 100
         return pretrain(*arguments, **options)
 
-    def killed_after_saving(self, folder):
-        save(self, folder)
-        if self.counters["step"] == 4:
-            raise KeyboardInterrupt
-
     monkeypatch.setattr(training, "pretrain", taught)
     monkeypatch.setattr(Progress, "update", updated)
-    monkeypatch.setattr(Progress, "save", killed_after_saving)
     often = replace(CONFIG, epochs=2, checkpoint_seconds=0.5)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, often, text=sentences)
+    killed(4, lambda: run(tmp_path, often, text=sentences))
     clock.now += 10_000
-    monkeypatch.setattr(Progress, "save", save)
     run(tmp_path, often, text=sentences, resume=True)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["seconds"] for line in lines] == [103, 106]
