@@ -86,8 +86,8 @@ def box_loss(reading: Reading, boxes: PhraseBoxes) -> torch.Tensor:
     if not len(boxes.captions):
         return reading.bias.sum() * 0  # a loss like the others, with nothing to learn
     at = boxes.captions, boxes.positions
-    alpha, added = reading.attention[at], reading.region_logits[at].relu()  # (P, R)
-    evidence = alpha.clamp_min(1e-9).log() + reading.relevance[at]
+    alpha, added = reading.attention[at].float(), reading.region_logits[at].float().relu()  # (P, R)
+    evidence = alpha.clamp_min(1e-9).log() + reading.relevance[at].float()
     likelihood = F.pad(evidence, (0, 1)).softmax(-1)[:, :-1]
     shares = [
         (alpha * boxes.inside).sum(-1),

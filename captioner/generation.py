@@ -65,7 +65,7 @@ def sample(
     said, state, going = [], None, torch.ones_like(words, dtype=torch.bool)
     while len(said) <= max_words and going.any():
         decoded, state = decoder(words, regions, state)
-        probabilities = (decoded.logits[:, -1] / temperature).softmax(-1)
+        probabilities = (decoded.logits[:, -1].float() / temperature).softmax(-1)
         probabilities[:, NEVER_SAID] = 0
         # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
         reached = probabilities.cumsum(-1)

@@ -63,7 +63,7 @@ def pretrain(
             for batch in batches(sentences, random):
                 words = padded(batch, longest).to(device)
                 inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-                loss = caption_loss(decoder.of_text(inputs), words, smoothing)
+                loss = caption_loss(decoder.of_text(inputs).float(), words, smoothing)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * warmed_cosine(bar.n, steps, warm=steps // 20)
                 optimizer.zero_grad(set_to_none=True)

@@ -40,6 +40,11 @@ from captioner.training_config import TrainingConfig, learning_rate_at
 from captioner.vocabulary import PAD, Vocabulary, sentence
 
 
+def mixed_precision(device: torch.device, config: TrainingConfig) -> torch.autocast:
+    """A context in which matrices are multiplied in bfloat16, on a GPU and where the config wants it on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or config.cpu_bfloat16)
+
+
 def imitation_loss(
     model: CaptionModel,
     batch: Batch,
@@ -57,7 +62,7 @@ def imitation_loss(
     """
     decoder = model.decoder
     words = batch.words.to(decoder.position.device)
-    with torch.autocast(words.device.type, torch.bfloat16, enabled=words.device.type == "cuda"):
+    with mixed_precision(words.device, config):
         regions = regions or _look(model, batch, tunes=tunes)
         reading = read(decoder, words, regions)
         taught = teachers.probabilities(batch.features.to(words.device), words) if teachers else None
@@ -240,15 +245,16 @@ def _learn_sentences(
     text: Path, model: CaptionModel, vocabulary: Vocabulary, config: TrainingConfig, say: Callable[[str], None]
 ) -> None:
     sentences = [vocabulary.encode(words) for words in read_sentences(text)]
-    loss = pretrain(
-        model.decoder,
-        sentences,
-        epochs=config.language_epochs,
-        rate=config.language_rate,
-        smoothing=config.label_smoothing,
-        longest=config.longest,
-        seed=config.seed,
-    )
+    with mixed_precision(model.decoder.position.device, config):
+        loss = pretrain(
+            model.decoder,
+            sentences,
+            epochs=config.language_epochs,
+            rate=config.language_rate,
+            smoothing=config.label_smoothing,
+            longest=config.longest,
+            seed=config.seed,
+        )
     say(f"learnt {len(sentences)} sentences of {text.name}, cross-entropy {loss:.3f}")
 
 
@@ -332,15 +338,17 @@ class _Loop:
         model, decoder, samples = self.progress.model, self.progress.model.decoder, self.config.captions
         # Dropout on words would draw captions from one network and learn from them in another, which diverges.
         model.train(self.config.reinforced_dropout)
-        regions = _look(model, batch)
-        model.eval()
         temperature = self.config.reinforced_temperature
-        words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
+        with mixed_precision(self.device, self.config):
+            regions = _look(model, batch)
+            model.eval()
+            words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
+            logits = read(decoder, words, regions).logits
         said = words.cpu().numpy()
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
         said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
         rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
-        loss = self_critical_loss(read(decoder, words, regions).logits / temperature, words, rewards, samples)
+        loss = self_critical_loss(logits.float() / temperature, words, rewards, samples)
         loss = distributed.part_of_mean(loss, _spoken(words))
         if self.config.reinforced_anchor:
             loss = loss + self.config.reinforced_anchor * self._imitate(batch, regions=regions)[0]

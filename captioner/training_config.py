@@ -51,6 +51,10 @@ class TrainingConfig:
         default=0.0, metadata={"help": "share of the loss that --teachers set, 0 to 1; the rest are people's captions"}
     )
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
+    cpu_bfloat16: bool = field(
+        default=False,
+        metadata={"help": "multiply in bfloat16 on a CPU, as on a GPU: for those with AVX512-BF16 or AMX"},
+    )
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})
 

@@ -127,6 +127,17 @@ def test_an_upload_gives_a_caption(handlers, picture):
     assert answer["message"] == ""
 
 
+def test_a_page_that_opens_captions_nothing_unless_its_address_names_an_example(handlers):
+    """Else what a quick person uploads meanwhile would be captioned twice."""
+    functions = handlers.blocks.fns
+    opening = {number for number, each in functions.items() if any(name == "load" for _, name in each.targets)}
+    assert [each.name for each in functions.values() if each.trigger_after in opening] == []
+    opened = next(each.fn for each in functions.values() if each.name == "on_load")
+    assert opened(SimpleNamespace(query_params={})) is None
+    assert opened(SimpleNamespace(query_params={"example": "no such"})) is None
+    assert Path(opened(SimpleNamespace(query_params={"example": "raccoon"}))).stem == "raccoon"
+
+
 def test_without_a_photograph_there_is_nothing_to_caption(handlers):
     assert handlers.want(None) == {"message": ""}
     for first_words in ("", "a dog"):

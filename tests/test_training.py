@@ -82,6 +82,16 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
     assert not torch.equal(one["model.decoder.norm.weight"], other["model.decoder.norm.weight"])
 
 
+def test_multiplying_in_bfloat16_learns_nearly_the_same(run, sentences, tmp_path):
+    config = replace(CONFIG, epochs=1, tuned_epochs=1, language_epochs=1, reinforced_epochs=1)
+    exact = run(tmp_path / "exact", config, text=sentences)
+    rounded = run(tmp_path / "rounded", replace(config, cpu_bfloat16=True), text=sentences)
+    (one, _), (other, reinforced) = entries(exact), entries(rounded)
+    assert one["loss"] != other["loss"]
+    assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
+    assert math.isfinite(reinforced["reward"])  # samples are others where probabilities differ ever so little
+
+
 def test_an_encoder_that_is_never_tuned_runs_once_and_changes_nothing(run, tmp_path, monkeypatch):
     """Two runs, whose features are kept after the encoder's last stage and before it."""
     model = replace(MODEL, encoder=replace(MODEL.encoder, levels=1))

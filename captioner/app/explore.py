@@ -36,6 +36,7 @@ _MODEL = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "al
 def explore(app: gr.Blocks, model: Captioner) -> None:
     """Lay out the tab for a loaded model. ``app`` tells which example its address names."""
     session = gr.State(None, time_to_live=FORGET_AFTER)
+    linked = gr.State(None)  # the example that the page's address names
     wish = gr.State({})  # under "now": the photograph and first words asked for last
     with gr.Row(equal_height=False, elem_id="sides"):
         with gr.Column(scale=1, min_width=280, elem_classes="side"):
@@ -134,6 +135,9 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
         return next((str(path) for path in EXAMPLES if path.stem == request.query_params.get("example")), None)
 
     app.load(None, js=_NAME_EXAMPLES)
+    # By way of the state, which most addresses leave as it is: else what a quick person uploads while the page opens
+    # would be captioned a second time.
+    app.load(on_load, None, [linked], show_progress="hidden", **_PRIVATE)
     # Not preprocessed: gr.Image would decode the file, and fail without a word on one that is no photograph.
     wishing = {"inputs": [photo, prefix, wish], "outputs": [message, view], "show_progress": "hidden", "queue": False}
     wishing |= {"preprocess": False} | _PRIVATE
@@ -149,7 +153,9 @@ def explore(app: gr.Blocks, model: Captioner) -> None:
         photo.input(on_wish, **wishing),
         examples.load_input_event.then(on_wish, **wishing),
         prefix.submit(on_submit, **wishing),
-        app.load(on_load, None, [photo], show_progress="hidden", **_PRIVATE).then(on_wish, **wishing),
+        linked.change(lambda example: example, [linked], [photo], show_progress="hidden", **_PRIVATE).then(
+            on_wish, **wishing
+        ),
     ]
     changes = [
         *(made.then(**captioning) for made in wishes),
