@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from captioner.data import DataError
 from captioner.decoder import CnnDecoder
+from captioner.precision import mixed_precision
 from captioner.schedule import warmed_cosine
 from captioner.teaching import caption_loss, padded
 from captioner.vocabulary import START, tokenize
@@ -45,10 +46,12 @@ def pretrain(
     smoothing: float,
     longest: int,
     seed: int,
+    cpu_bfloat16: bool = False,
 ) -> float:
     """Teach a decoder sentences (ids), word by word; returns the mean cross-entropy of the last epoch.
 
-    ``rate`` is the peak of the learning rate, ``longest`` how many words of a sentence are learnt from.
+    ``rate`` is the peak of the learning rate, ``longest`` how many words of a sentence are learnt from,
+    ``cpu_bfloat16`` whether a CPU too multiplies in bfloat16.
     """
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -63,7 +66,9 @@ def pretrain(
             for batch in batches(sentences, random):
                 words = padded(batch, longest).to(device)
                 inputs = torch.cat([torch.full_like(words[:, :1], START), words[:, :-1]], 1)
-                loss = caption_loss(decoder.of_text(inputs).float(), words, smoothing)
+                with mixed_precision(device, on_cpu=cpu_bfloat16):
+                    logits = decoder.of_text(inputs)
+                loss = caption_loss(logits.float(), words, smoothing)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * warmed_cosine(bar.n, steps, warm=steps // 20)
                 optimizer.zero_grad(set_to_none=True)

@@ -29,6 +29,7 @@ from captioner.hub import SavedModel, load_model, replace_file, save_model
 from captioner.language import pretrain, read_sentences
 from captioner.metrics import CiderD, score_captions
 from captioner.model import CaptionModel, ModelConfig
+from captioner.precision import mixed_precision
 from captioner.progress import Progress
 from captioner.readability import readable
 from captioner.reading import read
@@ -38,11 +39,6 @@ from captioner.streaming import StreamedExamples
 from captioner.teaching import caption_loss
 from captioner.training_config import TrainingConfig, learning_rate_at
 from captioner.vocabulary import PAD, Vocabulary, sentence
-
-
-def mixed_precision(device: torch.device, config: TrainingConfig) -> torch.autocast:
-    """A context in which matrices are multiplied in bfloat16, on a GPU and where the config wants it on a CPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or config.cpu_bfloat16)
 
 
 def imitation_loss(
@@ -62,7 +58,7 @@ def imitation_loss(
     """
     decoder = model.decoder
     words = batch.words.to(decoder.position.device)
-    with mixed_precision(words.device, config):
+    with mixed_precision(words.device, on_cpu=config.cpu_bfloat16):
         regions = regions or _look(model, batch, tunes=tunes)
         reading = read(decoder, words, regions)
         taught = teachers.probabilities(batch.features.to(words.device), words) if teachers else None
@@ -111,23 +107,28 @@ class Validation:
         # On the data's own words: fast, and close enough to choose by. The final figures use the reference tokeniser.
         self.cider = CiderD([record.tokens for record in records])
 
-    def captions(self, model: CaptionModel, generation: GenerationConfig) -> list[list[str]]:
-        """The words of one caption a photograph, by a model in evaluation mode."""
+    def captions(
+        self, model: CaptionModel, generation: GenerationConfig, own: slice = slice(None)
+    ) -> list[list[str]]:
+        """The words of one caption a photograph, or of ``own`` photographs, by a model in evaluation mode."""
         device = model.decoder.position.device
-        said = []
-        for start in range(0, len(self.records), _JUDGED):
-            lower = batch_of(self.features[start : start + _JUDGED], device)
+        said, features = [], self.features[own]
+        for start in range(0, len(features), _JUDGED):
+            lower = batch_of(features[start : start + _JUDGED], device)
             with torch.no_grad():
                 found = beam_search(model.decoder, model.decoder.look(model.finish(lower)), generation)
             said += [self.vocabulary.decode(best[0].words) for best in found]
         return said
 
-    def greedy_cider(self, model: CaptionModel) -> float:
-        """Percent-scale CIDEr-D of the greedy captions."""
-        return float(self.cider.score(self.captions(model, GenerationConfig(beam_size=1))).mean())
+    def mean_cider(self, model: CaptionModel, generation: GenerationConfig) -> float:
+        """Percent-scale CIDEr-D. Of several processes each captions its part, and all call this."""
+        own = distributed.part(len(self.records))
+        scores = self.cider.score(self.captions(model, generation, own), range(len(self.records))[own])
+        (total,) = distributed.total(float(np.sum(scores)))
+        return total / len(self.records)
 
     def scores(self, model: CaptionModel, generation: GenerationConfig) -> dict[str, float]:
-        """BLEU, ROUGE-L and CIDEr-D of the beam's captions."""
+        """BLEU, ROUGE-L and CIDEr-D."""
         said = [sentence(words) for words in self.captions(model, generation)]
         return score_captions(said, [record.raw for record in self.records])
 
@@ -245,16 +246,16 @@ def _learn_sentences(
     text: Path, model: CaptionModel, vocabulary: Vocabulary, config: TrainingConfig, say: Callable[[str], None]
 ) -> None:
     sentences = [vocabulary.encode(words) for words in read_sentences(text)]
-    with mixed_precision(model.decoder.position.device, config):
-        loss = pretrain(
-            model.decoder,
-            sentences,
-            epochs=config.language_epochs,
-            rate=config.language_rate,
-            smoothing=config.label_smoothing,
-            longest=config.longest,
-            seed=config.seed,
-        )
+    loss = pretrain(
+        model.decoder,
+        sentences,
+        epochs=config.language_epochs,
+        rate=config.language_rate,
+        smoothing=config.label_smoothing,
+        longest=config.longest,
+        seed=config.seed,
+        cpu_bfloat16=config.cpu_bfloat16,
+    )
     say(f"learnt {len(sentences)} sentences of {text.name}, cross-entropy {loss:.3f}")
 
 
@@ -299,8 +300,10 @@ class _Loop:
         ) as bar:
             for epoch in range(done // self.examples.steps, epochs):
                 self._epoch(epoch, bar)
+                # By the beam's captions, which are what is used: greedy ones can be 3 points worse at no loss to these.
+                cider = self.judge.mean_cider(self.model, GenerationConfig())
                 if self.first:
-                    self._judge(epoch)
+                    self._judge(epoch, cider)
         if self.first:
             self._finish()
 
@@ -339,10 +342,12 @@ class _Loop:
         # Dropout on words would draw captions from one network and learn from them in another, which diverges.
         model.train(self.config.reinforced_dropout)
         temperature = self.config.reinforced_temperature
-        with mixed_precision(self.device, self.config):
+        with self._mixed():
             regions = _look(model, batch)
-            model.eval()
+        model.eval()
+        with self._mixed():
             words = sample(decoder, regions, samples, self.config.longest, temperature=temperature)
+        with self._mixed():
             logits = read(decoder, words, regions).logits
         said = words.cpu().numpy()
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
@@ -354,19 +359,21 @@ class _Loop:
             loss = loss + self.config.reinforced_anchor * self._imitate(batch, regions=regions)[0]
         return loss, distributed.part_of_mean(rewards.mean(), len(rewards)).item()
 
+    def _mixed(self) -> torch.autocast:
+        return mixed_precision(self.device, on_cpu=self.config.cpu_bfloat16)
+
     @cached_property
     def reward(self) -> Reward:
         return Reward(self.references, self.vocabulary)
 
-    def _judge(self, epoch: int) -> None:
+    def _judge(self, epoch: int, cider: float) -> None:
         counters = self.progress.counters
-        cider = self.judge.greedy_cider(self.model)
         self.progress.count_time()
         line = {
             "epoch": epoch + 1,
             "step": counters["step"],
             "loss" if epoch < self.config.epochs else "reward": round(counters["shown"] / counters["photographs"], 4),
-            "val_cider_greedy": round(cider, 2),
+            "val_cider": round(cider, 2),
             "time": round(time.time(), 1),
             "seconds": round(counters["seconds"], 1),
         }
@@ -375,7 +382,7 @@ class _Loop:
         counters |= {"shown": 0.0, "photographs": 0}
         if cider > counters["best"]:
             counters["best"] = cider
-            self._save({"epoch": line["epoch"], "val_cider_greedy": line["val_cider_greedy"]})
+            self._save({"epoch": line["epoch"], "val_cider": line["val_cider"]})
         self.progress.save(self.output)
 
     def _log(self, line: dict) -> None:

@@ -42,9 +42,10 @@ def test_an_epoch_holds_every_sentence_once_and_pads_little():
     assert sum(len(batch) * max(map(len, batch)) for batch in made) < 1.3 * words
 
 
-def test_the_decoder_learns_the_sentences():
+@pytest.mark.parametrize("cpu_bfloat16", [False, True])
+def test_the_decoder_learns_the_sentences(cpu_bfloat16):
     decoder = make_decoder()
-    loss = learn(decoder)
+    loss = learn(decoder, cpu_bfloat16=cpu_bfloat16)
     assert loss < 0.8  # half of the sentences begin one way: log(2) for their first word is the least
     logits = decoder.of_text(torch.tensor([[START, 4, 5, 6]]))
     assert logits.argmax(-1)[0, 1:].tolist() == [5, 6, END]

@@ -69,7 +69,7 @@ def test_a_run_leaves_a_model_a_log_and_its_scores(run, tmp_path):
     assert lines[-1]["loss"] < lines[0]["loss"]
     loaded = captioner.load(output, device="cpu")
     assert loaded.about["scores"]["split"] == "val"
-    assert loaded.about["chosen"]["val_cider_greedy"] == max(line["val_cider_greedy"] for line in lines)
+    assert loaded.about["chosen"]["val_cider"] == max(line["val_cider"] for line in lines)
     assert loaded.about["training"]["seed"] == 0
 
 
