@@ -32,6 +32,8 @@ _OWN = ("scores", "chosen", "training")
 def soup(folders: Sequence[Path]) -> SavedModel:
     """The mean of the models in ``folders``, not calibrated; its ``about`` names them and how they were trained.
 
+    One of them may be such a mean itself; it then counts as one model.
+
     Raises ``ModelError`` for a folder without a model, ``ValueError`` for fewer than two, or for models that differ in
     their words, their form or what they started from.
     """
@@ -48,8 +50,9 @@ def soup(folders: Sequence[Path]) -> SavedModel:
         mean.copy_(torch.stack([own[name] for own in parameters]).mean(0))
     first.model.decoder.head.temperature.fill_(1)
     about = {key: value for key, value in first.about.items() if key not in _OWN}
+    made = ("recipe", "training", "mean of")
     of = [
-        {"name": name_of(folder)} | {key: one.about[key] for key in ("recipe", "training") if key in one.about}
+        {"name": name_of(folder)} | {key: one.about[key] for key in made if key in one.about}
         for folder, one in zip(folders, ingredients)
     ]
     return SavedModel(first.model, first.vocabulary, about | {"mean of": of})

@@ -107,9 +107,7 @@ class Validation:
         # On the data's own words: fast, and close enough to choose by. The final figures use the reference tokeniser.
         self.cider = CiderD([record.tokens for record in records])
 
-    def captions(
-        self, model: CaptionModel, generation: GenerationConfig, own: slice = slice(None)
-    ) -> list[list[str]]:
+    def captions(self, model: CaptionModel, generation: GenerationConfig, own: slice = slice(None)) -> list[list[str]]:
         """The words of one caption a photograph, or of ``own`` photographs, by a model in evaluation mode."""
         device = model.decoder.position.device
         said, features = [], self.features[own]

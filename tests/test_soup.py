@@ -37,6 +37,18 @@ def test_a_soup_is_the_mean_of_its_weights_and_says_of_which(tmp_path):
     assert not {"scores", "training"} & mixed.about.keys()
 
 
+def test_a_mean_counts_as_one_model_of_another_mean(tmp_path):
+    folders = [ingredient(tmp_path / name, scale) for name, scale in (("one", 1), ("three", 3), ("eight", 8))]
+    save_model(tmp_path / "two", soup(folders[:2]))
+    mixed = soup([tmp_path / "two", folders[2]])
+    for mean, single in zip(mixed.model.decoder.parameters(), tiny_model().model.decoder.parameters()):
+        torch.testing.assert_close(mean, 5 * single, rtol=5e-3, atol=5e-3)
+    two, eight = mixed.about["mean of"]
+    assert [part["training"]["seed"] for part in two["mean of"]] == [1, 3]
+    assert "training" not in two
+    assert eight["training"]["seed"] == 8
+
+
 @pytest.mark.parametrize(
     ("other", "start", "complaint"),
     [
