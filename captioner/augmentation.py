@@ -24,11 +24,13 @@ _COLOURS = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
 
 @dataclass(frozen=True)
 class View:
-    """One way to show every photograph; what is random in it depends on seed, number and the file's name alone."""
+    """One way to show every photograph; what is random in it depends on number and the file's name alone.
+
+    Runs with other seeds see the same crops: their features are the costly part, and are shared.
+    """
 
     number: int = 0  # of the crop; 0 shows the whole photograph in its own colours
     mirrored: bool = False
-    seed: int = 0
 
     @property
     def label(self) -> str:
@@ -39,7 +41,7 @@ class View:
         """The crop of a photograph, before it is mirrored, and a factor for each of its colours; None for all of it."""
         if not self.number:
             return None
-        random = np.random.default_rng([self.seed, self.number, zlib.crc32(name.encode())])
+        random = np.random.default_rng([0, self.number, zlib.crc32(name.encode())])
         sides = random.uniform(*_SIDES, 2)
         start = random.uniform(0, 1 - sides)
         x0, y0, x1, y1 = np.concatenate([start, np.minimum(start + sides, 1)]).tolist()
@@ -91,4 +93,4 @@ def _area(boxes: Sequence[Box]) -> float:
 def views(config: TrainingConfig) -> list[View]:
     """The views to learn from, the whole photograph first, each followed by its mirror image where that is wanted."""
     sides = (False, True) if config.flip else (False,)
-    return [View(number, mirrored, config.seed) for number in range(config.crops + 1) for mirrored in sides]
+    return [View(number, mirrored) for number in range(config.crops + 1) for mirrored in sides]

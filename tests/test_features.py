@@ -128,7 +128,7 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     assert len(files(paths[::-1], encoder, PREPROCESSING)) == 3
     assert len(files(paths, encoder, dataclasses.replace(PREPROCESSING, mean=(0.5, 0.5, 0.5)))) == 4
     assert len(files(paths, encoder, PREPROCESSING, view=View(mirrored=True))) == 5
-    crops = [View(1), View(2), View(1, mirrored=True), View(1, seed=1)]
+    crops = [View(1), View(2), View(1, mirrored=True), View(2, mirrored=True)]
     for count, view in enumerate(crops, start=6):
         assert len(files(paths, encoder, PREPROCESSING, view=view)) == count
     Image.new("RGB", (200, 200), "red").save(paths[0])
