@@ -30,6 +30,7 @@ MODELS = {
     "val.json": "bundled model: the mean of the next two, calibrated",
     "val-second-run.json": "second run, sharper self-critical training",
     "val-third-run.json": "third run, the same through dropout",
+    "val-crops-run.json": "a run of cropped views too, not bundled",
     "val-first-run.json": "first run, calibrated: what both went on from",
     "val-before-self-critical.json": "first run before its self-critical epoch",
 }
