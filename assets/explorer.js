@@ -40,6 +40,11 @@ function percent(share) {
   return share >= 0.01 ? `${Math.round(100 * share)}\u00a0%` : 'under 1\u00a0%';
 }
 
+/** As ``percent``, with digits enough to tell apart what it says alike. */
+function finely(share) {
+  return share >= 0.0001 ? `${Number((100 * share).toPrecision(3))}\u00a0%` : 'under 0.01\u00a0%';
+}
+
 function relied(reliance) {
   return `${minus(`${Math.round(100 * reliance)}`)}\u00a0%`;
 }
@@ -688,20 +693,21 @@ class Detail {
     const least = 0.01 * whole; // a smaller difference is none, as captioner.signatures takes it
     const holds = whole - hidden >= least && random - hidden >= least;
     const alike = Math.abs(random - hidden) < least;
+    const said = !alike && percent(hidden) === percent(random) ? finely : percent;
     const verdict = holds ? 'The map holds' : alike ? 'It makes no difference here' : 'The map does not hold here';
     return this.#section(title,
       make('div', {class: 'explorer-test'},
-        share('its strongest fifth blurred', hidden), share('a random fifth blurred', random)),
+        share('its strongest fifth blurred', hidden, said), share('a random fifth blurred', random, said)),
       make('p', {class: holds ? null : 'explorer-notice'}, `${verdict}: with the fifth of the photograph that it names strongest blurred, “${word.text}” `
-        + `goes from ${percent(whole)} to ${percent(hidden)}; with as many random regions blurred, `
-        + `to ${percent(random)}.`));
+        + `goes from ${percent(whole)} to ${said(hidden)}; with as many random regions blurred, `
+        + `to ${said(random)}.`));
   }
 }
 
 /** A bar as long as a probability, with its name and number in it. */
-function share(text, probability) {
+function share(text, probability, said = percent) {
   return make('span', {class: 'explorer-bar', style: {'--part': probability}},
-    make('span', {}, text), make('span', {}, percent(probability)));
+    make('span', {}, text), make('span', {}, said(probability)));
 }
 
 /** A word's score as a stacked bar about zero, and as a table: the parts and what they come to. */

@@ -473,6 +473,8 @@ def test_tests_arrive_after_the_caption_and_judge_the_map(shown, data):
     assert "The map does not hold here" in detail.inner_text()
     shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.401))
     assert "It makes no difference here" in detail.inner_text()
+    shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.0002, random=0.0081))
+    assert "to 0.02 %; with as many random regions blurred, to 0.81 %" in detail.inner_text().replace("\u00a0", " ")
     shown.evaluate("findings => explorer.test(0, findings)", found(data, 0.6, random=0.8))  # nothing is lost
     assert "The map does not hold here" in detail.inner_text()
     shown.evaluate("explorer.test(0, null)")
