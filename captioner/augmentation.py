@@ -41,6 +41,7 @@ class View:
         """The crop of a photograph, before it is mirrored, and a factor for each of its colours; None for all of it."""
         if not self.number:
             return None
+        # The 0 was a run's seed once: without it, crops would be others than those of kept features and results.
         random = np.random.default_rng([0, self.number, zlib.crc32(name.encode())])
         sides = random.uniform(*_SIDES, 2)
         start = random.uniform(0, 1 - sides)
