@@ -46,7 +46,7 @@ def go_on_from(folder: Path, model: CaptionModel, vocabulary: Vocabulary) -> dic
         raise ValueError(f"{folder} has a decoder of another form or size; give the settings it was trained with.")
     for key, part in own.items():
         part.copy_(known[key])
-    trained = {key: finished.about[key] for key in ("recipe", "training", "start") if key in finished.about}
+    trained = {key: finished.about[key] for key in ("recipe", "training", "mean of", "start") if key in finished.about}
     return {"name": name} | trained
 
 

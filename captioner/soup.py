@@ -1,8 +1,8 @@
 """Model soups: one model whose weights are the mean of several (Wortsman et al. 2022, arXiv 2203.05482).
 
 ``python -m captioner.soup MODEL MODEL ... --data FOLDER --output FOLDER``. The mean of networks is a network of any use
-only where they went on from the same one, as runs of ``train.py --start-from`` with different seeds do. It costs no
-more than one of them.
+only where they went on from the same one, as runs of ``train.py --start-from`` with different seeds do; that one itself
+may be among them. It costs no more than one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ _OWN = ("scores", "chosen", "training")
 def soup(folders: Sequence[Path]) -> SavedModel:
     """The mean of the models in ``folders``, not calibrated; its ``about`` names them and how they were trained.
 
-    One of them may be such a mean itself; it then counts as one model.
+    One of them may be such a mean itself; it then counts as one model. What the others went on from may be among them.
 
     Raises ``ModelError`` for a folder without a model, ``ValueError`` for fewer than two, or for models that differ in
     their words, their form or what they started from.
@@ -43,8 +44,8 @@ def soup(folders: Sequence[Path]) -> SavedModel:
     for folder, other in zip(folders[1:], others):
         if other.vocabulary.words != first.vocabulary.words or other.model.config != first.model.config:
             raise ValueError(f"{folder} has other words or another form than {folders[0]}.")
-        if "start" not in first.about or other.about.get("start") != first.about["start"]:
-            raise ValueError(f"{folder} and {folders[0]} did not go on from the same model: give runs of --start-from.")
+    names = [name_of(folder) for folder in folders]
+    start = _start(names, ingredients)
     parameters = [dict(ingredient.model.named_parameters()) for ingredient in ingredients]
     for name, mean in parameters[0].items():
         mean.copy_(torch.stack([own[name] for own in parameters]).mean(0))
@@ -52,10 +53,19 @@ def soup(folders: Sequence[Path]) -> SavedModel:
     about = {key: value for key, value in first.about.items() if key not in _OWN}
     made = ("recipe", "training", "mean of")
     of = [
-        {"name": name_of(folder)} | {key: one.about[key] for key in made if key in one.about}
-        for folder, one in zip(folders, ingredients)
+        {"name": name} | {key: one.about[key] for key in made if key in one.about and name != start["name"]}
+        for name, one in zip(names, ingredients)
     ]
-    return SavedModel(first.model, first.vocabulary, about | {"mean of": of})
+    return SavedModel(first.model, first.vocabulary, about | {"start": start, "mean of": of})
+
+
+def _start(names: Sequence[str], ingredients: Sequence[SavedModel]) -> dict[str, Any]:
+    """The model that all of them say they went on from, or are."""
+    starts = [ingredient.about.get("start") for ingredient in ingredients]
+    for start in filter(None, starts):
+        if all(own == start or name == start["name"] for name, own in zip(names, starts)):
+            return start
+    raise ValueError(f"{' and '.join(names)} did not go on from the same model: give runs of --start-from.")
 
 
 def _parser() -> argparse.ArgumentParser:

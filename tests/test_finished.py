@@ -36,6 +36,15 @@ def test_a_model_gets_all_that_a_finished_one_learnt_but_its_calibration(finishe
     assert "scores" not in origin
 
 
+def test_what_a_mean_is_made_of_goes_on_with_it(finished, tmp_path):
+    own = tiny_model()
+    parts = [{"name": "one"}, {"name": "two"}]
+    save_model(tmp_path / "mean", replace(own, about={"mean of": parts, "start": {"name": "zero"}}))
+    origin = go_on_from(tmp_path / "mean", own.model, own.vocabulary)
+    assert origin["mean of"] == parts
+    assert origin["start"] == {"name": "zero"}
+
+
 @pytest.mark.parametrize(
     ("own", "complaint"),
     [

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import captioner
+from captioner.finished import name_of
 from captioner.hub import save_model
 from captioner.soup import main, soup
 from captioner.vocabulary import Vocabulary
@@ -47,6 +48,19 @@ def test_a_mean_counts_as_one_model_of_another_mean(tmp_path):
     assert [part["training"]["seed"] for part in two["mean of"]] == [1, 3]
     assert "training" not in two
     assert eight["training"]["seed"] == 8
+
+
+def test_what_the_others_went_on_from_may_be_among_them(tmp_path):
+    folders = [ingredient(tmp_path / name, scale) for name, scale in (("one", 1), ("three", 3))]
+    save_model(tmp_path / "two", soup(folders))
+    start = {"name": name_of(tmp_path / "two"), "start": START}
+    mixed = soup([tmp_path / "two", ingredient(tmp_path / "five", 5, start=start)])
+    for mean, single in zip(mixed.model.decoder.parameters(), tiny_model().model.decoder.parameters()):
+        torch.testing.assert_close(mean, 3.5 * single, rtol=5e-3, atol=5e-3)
+    assert mixed.about["start"] == start
+    two, five = mixed.about["mean of"]
+    assert two == {"name": start["name"]}  # the rest is told under "start"
+    assert five["training"]["seed"] == 5
 
 
 @pytest.mark.parametrize(
