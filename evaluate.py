@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--length-penalty",
         type=float,
         default=GenerationConfig.length_penalty,
-        help="0 favours short captions, 1 ranks by probability a word (default: %(default)s)",
+        help="0 favours short captions, 1 ranks by probability a word, more favours long ones (default: %(default)s)",
     )
     search.add_argument(
         "--no-repeat-trigrams", action="store_true", help="never say the same three words in a row twice"

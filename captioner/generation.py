@@ -19,7 +19,7 @@ class GenerationConfig:
 
     beam_size: int = 3
     max_words: int = 20
-    length_penalty: float = 0.7  # a caption's score is its log-probability over (words + 1) ** length_penalty
+    length_penalty: float = 1.0  # a caption's score is its log-probability over (words + 1) ** length_penalty
     repeat_trigrams: bool = True  # False: no three words in a row stand twice in a caption
 
     def __post_init__(self):
