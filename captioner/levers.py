@@ -34,6 +34,7 @@ ROWS = (
     Row("stochastic depth", {"layer_dropout": 0.2}),
     Row("no weight averaging", training={"averaging": 0.0}),
     Row("no label smoothing", training={"label_smoothing": 0.0}),
+    Row("little dropout, no label smoothing", {"dropout": 0.05}, {"label_smoothing": 0.0}),
     Row("text first", training={"language_epochs": 1}),
     Row("two cropped views", training={"crops": 2}),
     Row("14 x 14 regions", encoder={"levels": 2}),
