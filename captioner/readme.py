@@ -27,11 +27,13 @@ README, RESULTS = ROOT / "README.md", ROOT / "assets" / "results"
 
 # The rows of the table of captions: files of results on val, and what is scored there.
 MODELS = {
-    "val.json": "bundled model: the mean of the next two, calibrated",
+    "val.json": "bundled model: mean of seventh and eighth run and of what they went on from, calibrated",
+    "val-sharper-run.json": "eighth run, sharper, from a mean of means",
+    "val-first-mean.json": "mean of second and third run, bundled before",
+    "val-crops-run.json": "fourth run, cropped views too",
+    "val-third-run.json": "third run, as the second through dropout",
     "val-second-run.json": "second run, sharper self-critical training",
-    "val-third-run.json": "third run, the same through dropout",
-    "val-crops-run.json": "a run of cropped views too, not bundled",
-    "val-first-run.json": "first run, calibrated: what both went on from",
+    "val-first-run.json": "first run, calibrated: what the second to the sixth went on from",
     "val-before-self-critical.json": "first run before its self-critical epoch",
 }
 
