@@ -154,10 +154,12 @@ def trained_seconds(folder: Path) -> float:
 
 
 def measure(folder: Path, setting: Setting) -> dict[str, Any]:
-    """The setting's metrics on ``val`` of the model in a folder; kept beside it."""
-    kept = folder / f"{setting.table}.json"
+    """The setting's metrics on ``val`` of the model in a folder; kept beside it, while captions are searched alike."""
+    kept, generation = folder / f"{setting.table}.json", GenerationConfig()
     if kept.exists():
-        return json.loads(kept.read_text())
+        results = json.loads(kept.read_text())
+        if results.get("generation") == asdict(generation):
+            return results
     captioner = Captioner(load_model(folder), name=folder.name)
     model, vocabulary = captioner.model, captioner.vocabulary
     records = readable(of_split(read_karpathy(setting.data), "val"), setting.cache)
@@ -174,10 +176,11 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
         "hallucination": lambda: Hallucination(vocabulary),
     }
     metrics = {name: known[name]() for name in setting.metrics}
-    for seen in captioned(captioner, records, features, GenerationConfig()):
+    for seen in captioned(captioner, records, features, generation):
         for metric in metrics.values():
             metric.add(seen)
     results = {name: metric.result() for name, metric in metrics.items()}
+    results["generation"] = asdict(generation)
     results["parameters"] = sum(p.numel() for p in model.decoder.parameters())
     write_json(kept, results)
     return results

@@ -63,6 +63,7 @@ def settings(row: Row, setting: Setting) -> dict[str, Any]:
     model, training = configs(row, row.seeds[0], BASE)
     described = {"model": asdict(model), "training": asdict(training), "seeds": row.seeds}
     described["teachers"] = TEACHERS if training.distillation else ()
+    described["generation"] = asdict(GenerationConfig())
     described["data"] = setting.data.resolve().name
     described["text"] = setting.text.name if training.language_epochs else None
     if _goes_on(row):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,10 +8,19 @@ import pytest
 
 from captioner import ablation, levers, readme
 from captioner.ablation import Row
+from captioner.generation import GenerationConfig
 from captioner.progress import Progress
 from captioner.provenance import config_hash
 from captioner.recipes import Recipe
 from tests.tiny_data import make_data, make_encoder_weights
+
+
+@dataclass(frozen=True)
+class OneWord(GenerationConfig):
+    """How captions of one word are searched for."""
+
+    max_words: int = 1
+
 
 BASE = Recipe(
     "levers",
@@ -86,6 +96,17 @@ def test_a_row_has_its_scores_and_its_minutes(table):
     assert (report["split"], report["beam"], report["seeds"]) == ("val", 3, [0, 1])
     assert base["run"]["config"] == config_hash(base["settings"]) != taught["run"]["config"]
     assert {"run", "seconds"} <= report.keys()
+
+
+def test_captions_that_are_searched_otherwise_are_measured_anew_and_nothing_is_trained_again(table, monkeypatch):
+    (before,) = table.make("base", seeds=1)
+    for module in (ablation, levers):
+        monkeypatch.setattr(module, "GenerationConfig", OneWord)
+    (after,) = table.make("base", seeds=1)
+    assert names(table.trained) == ["base-0"]
+    assert after["CIDEr"] != before["CIDEr"]
+    assert after["settings"]["generation"]["max_words"] == 1
+    assert after["minutes"] == before["minutes"]
 
 
 def test_a_row_without_epochs_of_its_own_goes_on_from_the_base_of_its_seed(table):
