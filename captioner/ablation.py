@@ -36,7 +36,7 @@ from captioner.model import CaptionModel, ModelConfig
 from captioner.photographs import Preprocessing
 from captioner.predictor import Captioner
 from captioner.progress import Progress
-from captioner.provenance import provenance
+from captioner.provenance import config_hash, provenance
 from captioner.readability import readable
 from captioner.recipes import Recipe, read_recipe
 from captioner.throughput import median_seconds, random_batch
@@ -153,13 +153,16 @@ def trained_seconds(folder: Path) -> float:
     return json.loads((folder / "log.jsonl").read_text().splitlines()[-1])["seconds"]
 
 
+def kept_file(folder: Path, name: str) -> Path:
+    """Where what comes of a model's captions is kept beside it: another file where captions are searched otherwise."""
+    return folder / f"{name}-{config_hash(asdict(GenerationConfig()))[:12]}.json"
+
+
 def measure(folder: Path, setting: Setting) -> dict[str, Any]:
-    """The setting's metrics on ``val`` of the model in a folder; kept beside it, while captions are searched alike."""
-    kept, generation = folder / f"{setting.table}.json", GenerationConfig()
+    """The setting's metrics on ``val`` of the model in a folder; kept beside it."""
+    kept = kept_file(folder, setting.table)
     if kept.exists():
-        results = json.loads(kept.read_text())
-        if results.get("generation") == asdict(generation):
-            return results
+        return json.loads(kept.read_text())
     captioner = Captioner(load_model(folder), name=folder.name)
     model, vocabulary = captioner.model, captioner.vocabulary
     records = readable(of_split(read_karpathy(setting.data), "val"), setting.cache)
@@ -176,11 +179,10 @@ def measure(folder: Path, setting: Setting) -> dict[str, Any]:
         "hallucination": lambda: Hallucination(vocabulary),
     }
     metrics = {name: known[name]() for name in setting.metrics}
-    for seen in captioned(captioner, records, features, generation):
+    for seen in captioned(captioner, records, features, GenerationConfig()):
         for metric in metrics.values():
             metric.add(seen)
     results = {name: metric.result() for name, metric in metrics.items()}
-    results["generation"] = asdict(generation)
     results["parameters"] = sum(p.numel() for p in model.decoder.parameters())
     write_json(kept, results)
     return results

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from captioner import ablation
-from captioner.ablation import BASE, Row, Setting, about, add_flags, averaged, configs, row_seconds, run
+from captioner.ablation import BASE, Row, Setting, about, add_flags, averaged, configs, kept_file, row_seconds, run
 from captioner.data import CaptionedPhotograph, DataError, of_split, read_karpathy
 from captioner.entities import read_entities
 from captioner.evaluation import captioned, evaluate_predictions
@@ -95,7 +95,7 @@ def _means(scored: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def captions_of(folder: Path, records: Sequence[CaptionedPhotograph], setting: Setting) -> list[str]:
     """What the model in a folder says of the ``val`` photographs, beam 3; kept beside it in the COCO results format."""
-    kept = folder / "captions.json"
+    kept = kept_file(folder, "captions")
     if not kept.exists():
         captioner = Captioner(load_model(folder), name=folder.name)
         said = [_text(captioner, seen) for seen in _captioned(captioner, records, setting)]

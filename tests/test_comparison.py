@@ -4,7 +4,7 @@ from statistics import mean
 import pytest
 
 from captioner import ablation, comparison
-from captioner.ablation import Row
+from captioner.ablation import Row, kept_file
 from captioner.comparison import Judge
 from captioner.data import of_split, read_karpathy
 from captioner.metrics import score_captions
@@ -101,10 +101,12 @@ def test_one_command_makes_the_whole_table(report):
 
 
 def test_scores_are_those_of_the_captions_of_every_seed(folder, report, records):
-    said = [read_predictions(folder / "runs" / f"whole-model-{seed}" / "captions.json", records) for seed in (0, 1)]
+    said = [
+        read_predictions(kept_file(folder / "runs" / f"whole-model-{seed}", "captions"), records) for seed in (0, 1)
+    ]
     scores = [score_captions(captions, [record.raw for record in records])["ROUGE-L"] for captions in said]
     assert report["rows"][0]["captions"]["ROUGE-L"] == pytest.approx(mean(scores))
-    of_ablation = json.loads((folder / "runs" / "whole-model-1" / "ablation.json").read_text())
+    of_ablation = json.loads(kept_file(folder / "runs" / "whole-model-1", "ablation").read_text())
     assert of_ablation["captions"]["ROUGE-L"] == pytest.approx(scores[1])
     assert {"grounding", "faithfulness"} <= of_ablation.keys()  # else the ablation would lack them
 
@@ -125,9 +127,9 @@ def test_another_model_has_a_row_of_its_captions_and_its_maps(folder, rows_again
     before = {file: file.stat().st_mtime_ns for file in model.iterdir()}
     line = rows_again("--models", str(model))[1]
     assert line["name"] == "whole-model-1"
-    said = read_predictions(model / "captions.json", records)
+    said = read_predictions(kept_file(model, "captions"), records)
     assert line["captions"] | score_captions(said, [record.raw for record in records]) == line["captions"]
-    of_ablation = json.loads((model / "ablation.json").read_text())
+    of_ablation = json.loads(kept_file(model, "ablation").read_text())
     assert line["correctness"] == pytest.approx(of_ablation["grounding"]["correctness"]["region_word"])
     assert line["parameters"] == of_ablation["parameters"]
     assert {file: file.stat().st_mtime_ns for file in model.iterdir()} == before

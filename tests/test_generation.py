@@ -40,7 +40,7 @@ def test_a_captions_probability_is_that_of_its_words(attention):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 1.7])
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0, 1.7])
 def test_a_beam_never_scores_below_greedy(seed, length_penalty):
     decoder, regions = asked(seed)
     greedy = beam_search(decoder, regions, GenerationConfig(1, 12, length_penalty))
