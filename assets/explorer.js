@@ -663,16 +663,18 @@ class Detail {
   }
 
   #alternatives(word, index) {
-    const rows = word.alternatives.map(([text, probability]) => {
-      const bar = share(text, probability);
-      if (!this.choose) return make('li', {}, bar);
+    const ending = word.ending >= 0.01 ? [[null, word.ending]] : [];
+    const others = [...word.alternatives, ...ending].sort(([, first], [, second]) => second - first);
+    const rows = others.map(([text, probability]) => {
+      const bar = share(text ?? '(the end of the caption)', probability);
+      if (!this.choose || text === null) return make('li', {}, bar);
       const label = `${text}, ${percent(probability)}: continue the caption with it from here`;
       return make('li', {}, push(bar, () => this.choose(index, text), {'aria-label': label}));
     });
     const hint = this.choose
       ? 'What it might have said instead; choose one to continue the caption with it from here.'
       : 'What it might have said instead stands below the word.';
-    const likelier = word.alternatives.some(([, probability]) => probability > word.probability);
+    const likelier = others.some(([, probability]) => probability > word.probability);
     return [
       make('ol', {class: 'explorer-alternatives'},
         make('li', {class: 'explorer-emitted'}, share(word.text, word.probability)), ...rows),

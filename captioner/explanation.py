@@ -43,6 +43,7 @@ class ExplainedWord:
     alternatives: tuple[tuple[str, float], ...]  # other words with their probabilities, likeliest first
     # -1..1: (p - q) / max(p, q), q the word's probability with the photograph's mean colour in its place
     image_reliance: float
+    end_probability: float = 0.0  # that the caption would have ended before this word
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def _word(word: ExplainedWord) -> dict[str, Any]:
         "layers": [_numbers(layer) for layer in word.layer_maps],
         "alternatives": [list(alternative) for alternative in word.alternatives],
         "reliance": word.image_reliance,
+        "ending": word.end_probability,
         "content": is_content(word.text),
     }
 

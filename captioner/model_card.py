@@ -190,7 +190,9 @@ terms: what each region added to this word. The system is that of Mohan et al. 2
 def _data(captioner: Captioner) -> str:
     about = captioner.about
     lines = [f"Trained on: {about.get('data', 'not recorded')}.", about.get("licence", "No licence is recorded.")]
-    if "recipe" in about:
+    if "mean of" in about:
+        lines.append(f"The mean of {len(about['mean of'])} models; how each was trained stands in `config.json`.")
+    elif "recipe" in about:
         lines.append(f"Recipe `{about['recipe']}`; all settings stand in `config.json`.")
     return "\n".join(lines)
 

@@ -190,6 +190,7 @@ class Captioner(OnTheHub):
                 layer_maps=layer_maps[t],
                 alternatives=self._alternatives(probabilities[t], word),
                 image_reliance=image_reliance(float(probabilities[t, word]), float(without[t, word])),
+                end_probability=float(probabilities[t, END]),
             )
             for t, word in enumerate(caption)
         )

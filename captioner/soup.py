@@ -26,7 +26,7 @@ from captioner.readability import readable
 from captioner.training import Validation
 
 # What a model says of itself that is not true of the mean of several.
-_OWN = ("scores", "chosen", "training")
+_OWN = ("scores", "chosen", "recipe", "training")
 
 
 @torch.no_grad()
@@ -48,7 +48,8 @@ def soup(folders: Sequence[Path]) -> SavedModel:
     start = _start(names, ingredients)
     parameters = [dict(ingredient.model.named_parameters()) for ingredient in ingredients]
     for name, mean in parameters[0].items():
-        mean.copy_(torch.stack([own[name] for own in parameters]).mean(0))
+        # In float64, so that what is the same in all stays the same, and with it the cached features of the encoder.
+        mean.copy_(torch.stack([own[name].double() for own in parameters]).mean(0))
     first.model.decoder.head.temperature.fill_(1)
     about = {key: value for key, value in first.about.items() if key not in _OWN}
     made = ("recipe", "training", "mean of")

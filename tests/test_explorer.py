@@ -381,6 +381,17 @@ def test_a_word_less_likely_than_others_says_why_it_may_be(shown, data):
     assert "chosen as a whole" not in shown.inner_text("#word-detail")
 
 
+def test_that_a_caption_might_have_ended_is_told_among_the_words(shown, data):
+    data["words"][1] |= {"probability": 0.2, "alternatives": [["dog", 0.4], ["cat", 0.1]], "ending": 0.3}
+    data["words"][2] |= {"ending": 0.004}
+    shown.evaluate("data => explorer.show(data, {word: 1})", data)
+    rows = shown.locator(".explorer-alternatives li")
+    assert [row.split()[0] for row in rows.all_inner_texts()[1:]] == ["dog", "(the", "cat"]
+    assert rows.get_by_role("button").count() == 2  # nothing continues after the end
+    shown.locator("#next").click()
+    assert "(the end" not in shown.inner_text(".explorer-alternatives")
+
+
 def test_a_new_caption_and_its_test_are_announced(shown, two_versions, data):
     again, _ = two_versions
     said = shown.locator(".explorer-said")

@@ -128,6 +128,8 @@ def test_data_and_licence_are_those_of_the_model(tmp_path: Path):
     assert "Trained on: Tiny squares." in text
     assert "Do as you like." in text
     assert "Recipe `small`" in text
+    mean = replace(saved, about={"mean of": [{"name": "one"}, {"name": "two"}]})
+    assert "The mean of 2 models" in model_card.model_card(Captioner(mean, name="tiny")).text
 
 
 @pytest.mark.usefixtures("one_example")

@@ -45,7 +45,8 @@ def test_probabilities_belong_to_the_caption_that_won(captioner, photograph):
         assert word.text not in dict(word.alternatives)
         likelihoods = [probability for _, probability in word.alternatives]
         assert likelihoods == sorted(likelihoods, reverse=True)
-        assert word.probability + sum(likelihoods) <= 1 + 1e-5
+        assert word.end_probability > 0
+        assert word.probability + sum(likelihoods) + word.end_probability <= 1 + 1e-5
         assert -1 <= word.image_reliance <= 1
 
 

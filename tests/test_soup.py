@@ -6,7 +6,7 @@ import torch
 
 import captioner
 from captioner.finished import name_of
-from captioner.hub import save_model
+from captioner.hub import load_model, save_model
 from captioner.soup import main, soup
 from captioner.vocabulary import Vocabulary
 from tests.tiny import tiny_model
@@ -35,7 +35,13 @@ def test_a_soup_is_the_mean_of_its_weights_and_says_of_which(tmp_path):
     assert [part["name"].split()[0] for part in mixed.about["mean of"]] == ["one", "two", "six"]
     assert [part["training"]["seed"] for part in mixed.about["mean of"]] == [1, 2, 6]
     assert mixed.about["start"] == START
-    assert not {"scores", "training"} & mixed.about.keys()
+    assert not {"recipe", "scores", "training"} & mixed.about.keys()
+
+
+def test_weights_that_are_the_same_in_all_stay_the_same(tmp_path):
+    folders = [ingredient(tmp_path / str(number), 1) for number in range(3)]
+    mixed = soup(folders).model.state_dict()
+    assert all(torch.equal(mixed[name], weight) for name, weight in load_model(folders[0]).model.state_dict().items())
 
 
 def test_a_mean_counts_as_one_model_of_another_mean(tmp_path):
