@@ -33,31 +33,35 @@ def cached_features(
     *,
     view: View = WHOLE,
     label: str = "features",
+    bfloat16: bool = False,
 ) -> np.ndarray:
     """``Encoder.lower`` of a view of the photographs: (N, H, W, C) in float16, a read-only memory map.
 
+    With ``bfloat16`` the encoder multiplies in it: twice as fast on CPUs that can, and rounded to three digits.
     The file name is a digest of everything the features depend on, so a stale cache is never read. Of several runs
     that need the same features one makes them, and the others wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
     label += view.label
-    file = folder / f"{label}-{_digest(paths, encoder, preprocessing, view)}.npy"
+    file = folder / f"{label}-{_digest(paths, encoder, preprocessing, view, bfloat16)}.npy"
     if not file.exists():
         lock = file.with_suffix(".lock")
         with FileLock(lock):
             if not file.exists():
-                _write(file, paths, encoder, preprocessing, view, label)
+                _write(file, paths, encoder, preprocessing, view, label, bfloat16)
         with suppress(OSError):  # where another run waits for it, on Windows
             lock.unlink()
     return np.load(file, mmap_mode="r")
 
 
-def _write(file, paths, encoder, preprocessing, view, label) -> None:
+def _write(file, paths, encoder, preprocessing, view, label, bfloat16) -> None:
     device, side = next(encoder.parameters()).device, preprocessing.image_size
 
     @torch.inference_mode()
     def encode(images: torch.Tensor) -> np.ndarray:
-        return encoder.lower(images.to(device)).permute(0, 2, 3, 1).half().cpu().numpy()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            maps = encoder.lower(images.to(device, memory_format=torch.channels_last))
+        return maps.permute(0, 2, 3, 1).half().cpu().numpy()
 
     encoder.eval()
     shape = (len(paths), *encode(torch.zeros(1, 3, side, side)).shape[1:])
@@ -78,12 +82,13 @@ def _write(file, paths, encoder, preprocessing, view, label) -> None:
     progress.unlink(missing_ok=True)
 
 
-def _digest(paths, encoder, preprocessing, view) -> str:
+def _digest(paths, encoder, preprocessing, view, bfloat16) -> str:
     # Averaging weights turns -0.0 into 0.0: adding 0 makes them alike, for they give the same features.
     weights = save({name: tensor.contiguous() + 0 for name, tensor in frozen_stages(encoder).items()})
     files = [(path.name, path.stat().st_size, *(view.drawn(path.name) or ())) for path in paths]
     settings = [encoder.config.name, encoder.config.stride_in, asdict(preprocessing), view.mirrored]
     settings += [encoder.config.levels] if encoder.frozen else []
+    settings += ["bfloat16"] if bfloat16 else []
     described = json.dumps([*settings, files])
     return hashlib.sha256(weights + described.encode()).hexdigest()[:16]
 

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from captioner import distributed
-from captioner.augmentation import View, views
+from captioner.augmentation import views
 from captioner.data import CaptionedPhotograph, of_split
 from captioner.datasets import read_data
 from captioner.decoder import Regions
@@ -22,7 +22,7 @@ from captioner.distillation import Teachers, distillation_loss
 from captioner.enhancement import PhraseWords, box_loss, matching_loss
 from captioner.entities import read_entities
 from captioner.examples import Batch, Examples
-from captioner.features import WHOLE, batch_of, cached_features
+from captioner.features import batch_of, cached_features
 from captioner.finished import go_on_from
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import SavedModel, load_model, replace_file, save_model
@@ -203,16 +203,16 @@ def train(
     freeze_untuned(model, config, teachers)
     model.to(device)
 
-    def features(part: list[CaptionedPhotograph], label: str, view: View = WHOLE) -> np.ndarray:
+    def features(part: list[CaptionedPhotograph], label: str, **options) -> np.ndarray:
         paths = [record.path for record in part]
         with distributed.first_before_others():
-            return cached_features(paths, model.encoder, model_config.preprocessing, cache, view=view, label=label)
+            return cached_features(paths, model.encoder, model_config.preprocessing, cache, label=label, **options)
 
     ensemble = Teachers(teachers, model, vocabulary)
     if shards:
         examples = StreamedExamples(shards, training, vocabulary, config, model)
     else:
-        shown = [features(training, "train", view) for view in views(config)]
+        shown = [features(training, "train", view=view, bfloat16=config.cpu_bfloat16) for view in views(config)]
         examples = Examples(training, vocabulary, shown, config, _phrases(data, training, model_config, config))
     judge = Validation(validation, vocabulary, features(validation, "val"))
     first = distributed.rank() == 0

@@ -53,7 +53,10 @@ class TrainingConfig:
     longest: int = field(default=16, metadata={"help": "words of a caption that are learnt from"})
     cpu_bfloat16: bool = field(
         default=False,
-        metadata={"help": "multiply in bfloat16 on a CPU, as on a GPU: for those with AVX512-BF16 or AMX"},
+        metadata={
+            "help": "multiply in bfloat16 on a CPU too, in training and in encoding what is learnt from: for those "
+            "with AVX512-BF16 or AMX"
+        },
     )
     checkpoint_seconds: float = field(default=180.0, metadata={"help": "time between two checkpoints"})
     seed: int = field(default=0, metadata={"help": "of weights, order and dropout"})

@@ -144,10 +144,19 @@ def test_whatever_changes_the_features_changes_the_file(encoder: Encoder, paths:
     with torch.no_grad():
         encoder.body.layer4[1].bn2.running_mean += 0.1
     assert len(files(paths, encoder, PREPROCESSING)) == 13
+    assert len(files(paths, encoder, PREPROCESSING, bfloat16=True)) == 14
     one_level = Encoder(EncoderConfig("resnet18", levels=1)).eval()
     one_level.load_state_dict(encoder.state_dict())
     one_level.freeze()
-    assert len(files(paths, one_level, PREPROCESSING)) == 14
+    assert len(files(paths, one_level, PREPROCESSING)) == 15
+
+
+def test_features_in_bfloat16_are_nearly_the_same(encoder: Encoder, paths: list[Path], tmp_path: Path):
+    rounded = cached_features(paths, encoder, PREPROCESSING, tmp_path / "cache", bfloat16=True)
+    exact = directly(encoder, paths)
+    assert rounded.dtype == np.float16
+    assert not np.allclose(rounded, exact, rtol=2e-3, atol=1e-4)
+    assert np.linalg.norm(rounded - exact) < 0.02 * np.linalg.norm(exact)
 
 
 def test_the_sign_of_a_weight_that_is_zero_changes_no_file(encoder: Encoder, paths: list[Path], tmp_path: Path):
