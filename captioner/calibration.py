@@ -27,6 +27,7 @@ from captioner.decoder import Decoder
 from captioner.familiarity import UNFAMILIAR, Familiarity, auroc, mean_features
 from captioner.hub import ModelError, SavedModel, load_model, save_model
 from captioner.json_files import output_file, write_json
+from captioner.likelihood import log_probabilities
 from captioner.model import CaptionModel
 from captioner.non_photographs import noise, text_pages
 from captioner.photographs import PhotographError, PhotographSource, open_photograph
@@ -74,7 +75,7 @@ def fit_temperature(read_words: Words) -> float:
         optimizer.zero_grad()
         total = 0.0
         for words, logits in read_words:
-            highest, likeliest = (logits.float() / logarithm.exp()).softmax(-1).max(-1)
+            highest, likeliest = log_probabilities(logits.float() / logarithm.exp()).exp().max(-1)
             right = (likeliest == words).float()
             part = F.binary_cross_entropy(highest, right, reduction="sum") / count
             part.backward()
@@ -93,7 +94,7 @@ def reliability(read_words: Words, temperature: float) -> dict[str, Any]:
     """
     confidences, rights, surprises = [], [], []
     for words, logits in read_words:
-        logs = (logits.float() / temperature).log_softmax(-1)
+        logs = log_probabilities(logits.float() / temperature)
         highest, likeliest = logs.max(-1)
         confidences.append(highest.exp())
         rights.append(likeliest == words)

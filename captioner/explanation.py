@@ -32,7 +32,7 @@ class ExplainedWord:
     """
 
     text: str
-    probability: float  # of this word after the words before it, among all words
+    probability: float  # of this word after the words before it, among all that can be said
     logit: float
     bias: float  # how common the word is
     language_logit: float  # what the decoder's state adds

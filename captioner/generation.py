@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from captioner.decoder import Decoder, Regions, State
-from captioner.vocabulary import END, PAD, START, UNKNOWN
-
-NEVER_SAID = [PAD, START, UNKNOWN]
+from captioner.likelihood import log_probabilities
+from captioner.vocabulary import END, PAD, START
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,8 @@ def sample(
     said, state, going = [], None, torch.ones_like(words, dtype=torch.bool)
     while len(said) <= max_words and going.any():
         decoded, state = decoder(words, regions, state)
-        probabilities = (decoded.logits[:, -1].float() / temperature).softmax(-1)
-        probabilities[:, NEVER_SAID] = 0
         # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
-        reached = probabilities.cumsum(-1)
+        reached = log_probabilities(decoded.logits[:, -1] / temperature).exp().cumsum(-1)
         drawn = torch.rand(len(words), 1, device=words.device) * reached[:, -1:]
         words = torch.searchsorted(reached, drawn, right=True).clamp(max=reached.shape[-1] - 1)
         words = words.masked_fill(~going, PAD)
@@ -106,7 +103,7 @@ class _Search:
         count = self.photographs * self.lanes
         words = torch.tensor([START, *self.prefix], device=self.device).expand(self.photographs, self.lanes, -1)
         decoded, state = self.decoder(words.reshape(count, -1), self.regions)
-        logs = decoded.logits.log_softmax(-1)  # (B * A, 1 + P, V)
+        logs = log_probabilities(decoded.logits)  # (B * A, 1 + P, V)
         given = words.reshape(count, -1)[:, 1:, None]
         total = logs[:, :-1].gather(2, given).sum((1, 2)).view(self.photographs, self.lanes)
         # All lanes are equal so far: one of the beam, and the greedy one, go on.
@@ -116,10 +113,9 @@ class _Search:
 
     def _step(self, last: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         decoded, state = self.decoder(last.reshape(-1, 1), self.regions, state)
-        return decoded.logits[:, -1].log_softmax(-1).view(self.photographs, self.lanes, -1), state
+        return log_probabilities(decoded.logits[:, -1]).view(self.photographs, self.lanes, -1), state
 
     def _ban(self, logs: torch.Tensor, words: torch.Tensor) -> None:
-        logs[:, :, NEVER_SAID] = -torch.inf
         if words.shape[-1] == 1:  # a caption has at least one word
             logs[:, :, END] = -torch.inf
         else:  # nor does a word follow itself

@@ -13,6 +13,7 @@ import torch
 from torchvision.transforms.functional import gaussian_blur
 
 from captioner.decoder import Decoder
+from captioner.likelihood import log_probabilities
 from captioner.model import CaptionModel
 from captioner.reading import read
 
@@ -48,8 +49,8 @@ def strongest_first(maps: np.ndarray, ties: np.ndarray) -> np.ndarray:
 def caption_probabilities(decoder: Decoder, features: torch.Tensor, caption: Sequence[int]) -> torch.Tensor:
     """The probability, 0..1, of every word of one caption, said of each of several photographs (N, R, C): (N, T)."""
     words = torch.tensor([caption], device=features.device).expand(len(features), -1)
-    probabilities = read(decoder, words, decoder.look(features)).logits.softmax(-1)
-    return probabilities.gather(2, words[..., None])[..., 0]
+    logits = read(decoder, words, decoder.look(features)).logits
+    return log_probabilities(logits).gather(2, words[..., None])[..., 0].exp()
 
 
 @torch.inference_mode()

@@ -28,9 +28,10 @@ import torch
 from torch import nn
 
 from captioner.decoder import CnnDecoder, Regions
-from captioner.generation import NEVER_SAID, GenerationConfig
+from captioner.generation import GenerationConfig
 from captioner.hub import ModelError
 from captioner.json_files import write_json
+from captioner.likelihood import NEVER_SAID
 from captioner.model import CaptionModel
 from captioner.predictor import Captioner, load
 from captioner.reading import read

@@ -15,11 +15,12 @@ from captioner.decoder import Regions
 from captioner.explanation import AlternativeCaption, ExplainedCaption, ExplainedWord, image_reliance, positive_map
 from captioner.generation import GenerationConfig, Hypothesis, beam_search
 from captioner.hub import SavedModel, find_model, load_explainable
+from captioner.likelihood import NEVER_SAID, log_probabilities
 from captioner.occlusion import Occlusion, blurred, hide, occlusion_effects
 from captioner.on_the_hub import OnTheHub
 from captioner.photographs import PhotographSource, open_photograph
 from captioner.reading import read
-from captioner.vocabulary import END, PAD, START, UNKNOWN, sentence, tokenize
+from captioner.vocabulary import END, UNKNOWN, sentence, tokenize
 
 ALTERNATIVES = 5
 
@@ -90,7 +91,7 @@ class Captioner(OnTheHub):
         words = self._known(caption, GenerationConfig().max_words)
         sight = self._look(photograph, hidden)
         whole = torch.tensor([[*words, END]], device=self.device)
-        logs = read(self.model.decoder, whole, sight.regions).logits.log_softmax(-1)
+        logs = log_probabilities(read(self.model.decoder, whole, sight.regions).logits)
         log_probability = float(logs.gather(2, whole[:, :, None]).sum())
         return self._explained(sight, words, log_probability, ())
 
@@ -171,8 +172,7 @@ class Captioner(OnTheHub):
             return ()
         words = torch.tensor([caption], device=self.device)  # (1, T)
         seen, unseen = read(decoder, words, sight.regions), read(decoder, words, sight.blank)
-        probabilities = seen.logits.softmax(-1)[0]  # (T, V)
-        without = unseen.logits.softmax(-1)[0]
+        probabilities, without = (log_probabilities(reading.logits).exp()[0] for reading in (seen, unseen))  # (T, V)
         region_logits = seen.region_logits[0].unflatten(1, grid).cpu().numpy()  # (T, H, W)
         region_maps = positive_map(region_logits)
         attention = seen.attention[0].unflatten(1, grid).cpu().numpy()
@@ -197,7 +197,7 @@ class Captioner(OnTheHub):
 
     def _alternatives(self, probabilities: torch.Tensor, word: int) -> tuple[tuple[str, float], ...]:
         others = probabilities.clone()
-        others[[PAD, START, END, UNKNOWN, word]] = -1
+        others[[*NEVER_SAID, END, word]] = -1
         best = others.topk(ALTERNATIVES)
         return tuple((self.vocabulary.decode([i])[0], p) for p, i in zip(best.values.tolist(), best.indices.tolist()))
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from captioner.likelihood import log_probabilities
 from captioner.metrics import CiderD
 from captioner.vocabulary import END, PAD, Vocabulary
 
@@ -38,6 +39,6 @@ def self_critical_loss(logits: torch.Tensor, words: torch.Tensor, rewards: torch
     grouped = rewards.view(-1, samples)
     others = (grouped.sum(1, keepdim=True) - grouped) / (samples - 1)
     advantage = (grouped - others).view(-1, 1)
-    chosen = logits.log_softmax(-1).gather(2, words[:, :, None]).squeeze(2)
     spoken = words != PAD
-    return -(advantage * chosen * spoken).sum() / spoken.sum()
+    chosen = log_probabilities(logits).gather(2, words[:, :, None]).squeeze(2).masked_fill(~spoken, 0)
+    return -(advantage * chosen).sum() / spoken.sum()

@@ -6,6 +6,7 @@ from captioner.attribution import grad_cam
 from captioner.decoder import DecoderConfig
 from captioner.generation import GenerationConfig, beam_search, sample
 from captioner.hub import ModelError, load_model, save_model
+from captioner.likelihood import log_probabilities
 from captioner.model import DECODERS
 from captioner.reading import read
 from captioner.teaching import caption_loss
@@ -110,7 +111,7 @@ def test_search_and_sampling_work_as_with_the_convolutional_decoder(decoder):
         assert all(other.score <= best.score for other in others)
         words = torch.tensor([[*best.words, END]])
         with torch.no_grad():
-            logs = read(decoder, words, decoder.look(features[[index]])).logits.log_softmax(-1)
+            logs = log_probabilities(read(decoder, words, decoder.look(features[[index]])).logits)
         assert best.log_probability == pytest.approx(float(logs.gather(2, words[:, :, None]).sum()), abs=1e-4)
     drawn = sample(decoder, regions, 4, 5)
     assert drawn.shape[0] == 8

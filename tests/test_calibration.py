@@ -6,6 +6,7 @@ import torch
 from captioner import calibration, load
 from captioner.calibration import BINS, fit_temperature, reference_words, reliability
 from captioner.hub import load_model
+from captioner.likelihood import log_probabilities
 from captioner.reading import read
 from captioner.vocabulary import END, PAD, UNKNOWN
 from tests.tiny import save_tiny_model, tiny_model
@@ -16,7 +17,7 @@ def drawn_words(temperature: float, *, count: int = 4000) -> list[tuple[torch.Te
     """Words drawn by the probabilities of logits at a temperature: that is the one to find."""
     random = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(count, 12, generator=random)
-    words = torch.multinomial((logits / temperature).softmax(-1), 1, generator=random).squeeze(1)
+    words = torch.multinomial(log_probabilities(logits / temperature).exp(), 1, generator=random).squeeze(1)
     return list(zip(words.split(1000), logits.half().split(1000)))
 
 
@@ -34,8 +35,9 @@ def test_at_its_temperature_a_model_means_what_it_says():
 
 def test_reliability_is_what_its_definition_says():
     # Two words, likeliest with 0.8 and 0.6; the first is right.
-    logits = torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.2, 0.2]]).log()
-    measured = reliability([(torch.tensor([0, 1]), logits)], 1.0)
+    # Padding, start and the unknown word, which are never said, have no part in it.
+    logits = torch.tensor([[9, 9, 0.1, 9, 0.8, 0.1], [9, 9, 0.2, 9, 0.6, 0.2]]).log()
+    measured = reliability([(torch.tensor([4, END]), logits)], 1.0)
     assert measured["ece"] == pytest.approx(100 * (0.2 + 0.6) / 2, abs=0.1)
     assert measured["nll"] == pytest.approx(-(torch.tensor([0.8, 0.2]).log()).mean().item(), abs=1e-4)
     filled = {place: own for place, own in enumerate(measured["bins"]) if own["words"]}
@@ -47,7 +49,7 @@ def test_reliability_is_what_its_definition_says():
 
 
 def test_certainty_has_a_bin():
-    measured = reliability([(torch.tensor([0]), torch.tensor([[100.0, 0.0]]))], 1.0)
+    measured = reliability([(torch.tensor([END]), torch.tensor([[0.0, 0.0, 100.0, 0.0]]))], 1.0)
     assert measured["bins"][-1]["words"] == 1
     assert measured["ece"] == pytest.approx(0, abs=1e-6)
 

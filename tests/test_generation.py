@@ -26,6 +26,7 @@ def log_probabilities(decoder, regions, index, captions):
     inputs = torch.tensor([[START, *caption] for caption in captions])
     targets = torch.tensor([[*caption, END] for caption in captions])
     decoded, _ = decoder(inputs, one)
+    decoded.logits[:, :, [PAD, START, UNKNOWN]] = -torch.inf
     return decoded.logits.log_softmax(-1).gather(2, targets[:, :, None]).sum((1, 2))
 
 
@@ -125,6 +126,15 @@ def test_special_words_are_never_said():
         decoder.head.bias[[PAD, START, UNKNOWN]] = 50.0
     for found in beam_search(decoder, regions):
         assert all(not {PAD, START, UNKNOWN, END} & set(hypothesis.words) for hypothesis in found)
+
+
+def test_what_is_never_said_changes_no_caption_and_no_probability():
+    (decoder, regions), (other, _) = asked(), asked()
+    with torch.no_grad():
+        other.head.bias[[PAD, START, UNKNOWN]] += 20.0
+    for found, same in zip(beam_search(decoder, regions), beam_search(other, regions)):
+        assert [hypothesis.words for hypothesis in same] == [hypothesis.words for hypothesis in found]
+        assert same[0].log_probability == pytest.approx(found[0].log_probability, abs=1e-4)
 
 
 def test_a_caption_has_at_least_one_word():

@@ -42,6 +42,15 @@ def test_the_loss_pushes_towards_what_is_better_than_its_siblings():
     assert logits.grad[2:].abs().max() == 0  # equal siblings teach nothing
 
 
+def test_what_cannot_be_sampled_is_not_learnt():
+    logits = torch.zeros(2, 1, 6)
+    logits[:, :, UNKNOWN] = 9.0
+    logits.requires_grad_()
+    self_critical_loss(logits, torch.tensor([[4], [5]]), torch.tensor([1.0, 0.0]), 2).backward()
+    assert logits.grad[:, :, [PAD, START, UNKNOWN]].abs().max() == 0
+    assert logits.grad[0, 0, 4] < -0.1  # as if the others were all there is
+
+
 def test_padding_is_not_learnt_from():
     logits = torch.randn(2, 3, 6, requires_grad=True)
     words = torch.tensor([[4, END, PAD], [5, 4, END]])
