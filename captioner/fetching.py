@@ -26,7 +26,7 @@ from huggingface_hub.utils import tqdm
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 ANSWER_SECONDS = 5.0  # how long the Hub may take to say what it has
-PATIENCE = 6.0  # seconds in which a megabyte, or all that is left, has to arrive
+PATIENCE = 7.0  # seconds in which a megabyte, or all that is left, has to arrive; an answer is given up well before
 REMEMBERED = 30.0  # seconds for which a Hub that kept one model waiting is not asked for another
 _MEGABYTE = 1_000_000
 NO_HUB = (LookupError, TypeError, ValueError)  # of answers that no Hub gives: the login page of a network, say

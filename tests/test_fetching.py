@@ -269,7 +269,7 @@ def test_no_fault_of_the_hub_takes_longer_than_a_person_waits(failures: dict, fa
         ("is a login page", "something else answers"),
         ("is not found", "status 404"),
         ("is silent", "no answer in 5 seconds"),
-        ("stalls", "less than a megabyte came in 6 seconds"),
+        ("stalls", "less than a megabyte came in 7 seconds"),
         ("damages", "arrives damaged"),
         ("is not asked", "HF_HUB_OFFLINE"),
     ],

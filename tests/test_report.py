@@ -36,7 +36,8 @@ def opened(page, explained, tmp_path):
         file.write_text(report(options.pop("explained", explained), **options), encoding="utf-8")
         page.route(lambda url: not url.startswith(("file:", "data:")), refuse)
         page.goto(file.as_uri())
-        page.wait_for_function("document.querySelector('#overlay img').src")
+        # By its selector: the report allows no script that a function to wait for would be.
+        page.wait_for_selector("#overlay img[src^=data]")
         return page
 
     yield open_report
@@ -53,7 +54,7 @@ def test_a_report_steps_through_the_caption_without_a_network(opened, explained)
     assert page.inner_text("#caption") == f"{explained.text}."
     before = page.evaluate("document.querySelector('#overlay img').src")
     page.locator("#caption button").last.click()
-    page.wait_for_function("before => document.querySelector('#overlay img').src !== before", arg=before)
+    page.wait_for_selector(f'#overlay img:not([src="{before}"])')
     assert "dog" in page.inner_text("#caption")
     assert page.get_by_role("button", name="Erase parts").count() == 0
     assert "Testing" not in page.inner_text("body")
