@@ -75,7 +75,7 @@ def fit_temperature(read_words: Words) -> float:
         optimizer.zero_grad()
         total = 0.0
         for words, logits in read_words:
-            highest, likeliest = log_probabilities(logits.float() / logarithm.exp()).exp().max(-1)
+            highest, likeliest = log_probabilities(logits, logarithm.exp()).exp().max(-1)
             right = (likeliest == words).float()
             part = F.binary_cross_entropy(highest, right, reduction="sum") / count
             part.backward()
@@ -94,7 +94,7 @@ def reliability(read_words: Words, temperature: float) -> dict[str, Any]:
     """
     confidences, rights, surprises = [], [], []
     for words, logits in read_words:
-        logs = log_probabilities(logits.float() / temperature)
+        logs = log_probabilities(logits, temperature)
         highest, likeliest = logs.max(-1)
         confidences.append(highest.exp())
         rights.append(likeliest == words)

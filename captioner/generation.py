@@ -65,7 +65,7 @@ def sample(
     while len(said) <= max_words and going.any():
         decoded, state = decoder(words, regions, state)
         # By the inverse of the cumulative distribution: a fraction of the random numbers torch.multinomial draws.
-        reached = log_probabilities(decoded.logits[:, -1] / temperature).exp().cumsum(-1)
+        reached = log_probabilities(decoded.logits[:, -1], temperature).exp().cumsum(-1)
         drawn = torch.rand(len(words), 1, device=words.device) * reached[:, -1:]
         words = torch.searchsorted(reached, drawn, right=True).clamp(max=reached.shape[-1] - 1)
         words = words.masked_fill(~going, PAD)
