@@ -1,11 +1,7 @@
 """Two processes over gloo, started by torchrun, against one process."""
 
 import json
-import os
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,8 +17,7 @@ from captioner.progress import Progress
 from captioner.training_config import TrainingConfig
 from captioner.vocabulary import Vocabulary
 from tests.tiny_data import make_encoder_weights
-
-ROOT = Path(train.__file__).parent
+from tests.two_processes import train_in_two
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +33,9 @@ def runs(data, tmp_path_factory):
     # Three batches an epoch, of 5, 5 and 2 photographs: the processes do not always have equal parts.
     steps = "--batch 5 --captions 2 --least-count 1 --warm-up 0.2 --epochs 2 --tuned-epochs 1 --reinforced-epochs"
     flags = [*f"{files} {model} {terms} {steps}".split()]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ended = subprocess.run(
-        [*torchrun, "tests/each_process.py", *flags, "1", "--output", str(folder / "two")],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr
+    said = train_in_two([*flags, "1"], folder / "two")
     assert train.main([*flags, "0", "--output", str(folder / "one")]) == 0
-    return SimpleNamespace(one=folder / "one", two=folder / "two", said=ended.stdout.splitlines())
+    return SimpleNamespace(one=folder / "one", two=folder / "two", said=said)
 
 
 def log(folder, name):

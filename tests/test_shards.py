@@ -1,8 +1,6 @@
 """Shards: what they hold, who reads which, and training from them."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from captioner.data import DataError, of_split, read_karpathy
 from captioner.datasets import read_data
 from captioner.shards import on_disk, photograph_in, read_captions, shards_of, stream, unpack
 from tests.tiny_data import make_encoder_weights, make_shards, write_shard
+from tests.two_processes import train_in_two
 
 pytest.importorskip("webdataset", reason="needs webdataset: pip install webdataset")
-ROOT = Path(train.__file__).parent
 EPOCHS = "--epochs 2 --tuned-epochs 1 --reinforced-epochs".split()
 ONE_EPOCH = "--epochs 1 --tuned-epochs 1 --reinforced-epochs 0".split()
 
@@ -186,16 +184,7 @@ def test_a_model_is_trained_and_scored_from_shards_as_a_stream(flags, shards, tm
 
 def test_two_processes_train_from_shards_in_step(flags, tmp_path):
     run = tmp_path / "run"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ended = subprocess.run(
-        [*torchrun, "tests/each_process.py", *flags, *ONE_EPOCH, "--output", str(run)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr
+    train_in_two([*flags, *ONE_EPOCH], run)
     assert [line["step"] for line in log(run)] == [3]
     first, second = ((run / f"process-{rank}.safetensors").read_bytes() for rank in range(2))
     assert first == second
