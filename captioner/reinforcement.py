@@ -31,8 +31,10 @@ class Reward:
         return self.cider.score(said, photographs) / 100
 
 
-def self_critical_loss(logits: torch.Tensor, words: torch.Tensor, rewards: torch.Tensor, samples: int) -> torch.Tensor:
-    """Policy-gradient loss of ``words`` (M, T) sampled by ``logits`` (M, T, V), padding left out.
+def self_critical_loss(
+    logits: torch.Tensor, words: torch.Tensor, rewards: torch.Tensor, samples: int, temperature: float = 1.0
+) -> torch.Tensor:
+    """Policy-gradient loss of ``words`` (M, T) sampled by ``logits`` (M, T, V) at a temperature, padding left out.
 
     ``rewards`` (M,), the ``samples`` of one photograph adjacent; each is judged against the mean of the others.
     """
@@ -40,5 +42,5 @@ def self_critical_loss(logits: torch.Tensor, words: torch.Tensor, rewards: torch
     others = (grouped.sum(1, keepdim=True) - grouped) / (samples - 1)
     advantage = (grouped - others).view(-1, 1)
     spoken = words != PAD
-    chosen = log_probabilities(logits).gather(2, words[:, :, None]).squeeze(2).masked_fill(~spoken, 0)
+    chosen = log_probabilities(logits, temperature).gather(2, words[:, :, None]).squeeze(2).masked_fill(~spoken, 0)
     return -(advantage * chosen).sum() / spoken.sum()

@@ -351,7 +351,7 @@ class _Loop:
         # References are those of the photograph as it is: a mirror image's captions are mirrored back.
         said = np.where(np.repeat(batch.mirrored, samples)[:, None], self.examples.mirrored[said], said)
         rewards = torch.tensor(self.reward(said, np.repeat(batch.rows, samples)), device=self.device).float()
-        loss = self_critical_loss(logits.float() / temperature, words, rewards, samples)
+        loss = self_critical_loss(logits, words, rewards, samples, temperature)
         loss = distributed.part_of_mean(loss, _spoken(words))
         if self.config.reinforced_anchor:
             loss = loss + self.config.reinforced_anchor * self._imitate(batch, regions=regions)[0]

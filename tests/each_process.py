@@ -1,4 +1,4 @@
-"""What every process does in ``tests/test_distributed.py``: ``train.py``, and it leaves its weights and all states."""
+"""What each process of ``tests/two_processes.py`` does: ``train.py``, and it leaves its weights and all states."""
 
 from __future__ import annotations
 
